@@ -1,0 +1,105 @@
+"""Sentences -> unit vectors.
+
+A vector depends on its text and the encoder, and in its last bits on the batch it was made in: padding and batch size
+change the order of sums (up to about 1e-7 a component). So the journal stores the vector of an edit beside the edit, and
+nothing is recomputed on replay. Within one encoder a text keeps the vector it was first given while it is in the cache.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from lifelong.errors import ModelDamaged
+from lifelong.models import Report, digest, loading, resolve
+
+Vectors = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Anything that turns texts into comparable vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the vectors would."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, rows of length 1."""
+        ...
+
+
+class SentenceEncoder:
+    """A sentence-transformers model in a local folder, with a bounded cache; safe to share between threads."""
+
+    def __init__(self, folder: Path, *, device: torch.device | str = "cpu", cached: int = 4096) -> None:
+        """Load `folder`; keep the vectors of the last `cached` texts. Raises ModelDamaged."""
+        with loading(folder):
+            self._model = SentenceTransformer(
+                str(folder), device=str(device), local_files_only=True, model_kwargs={"use_safetensors": True}
+            ).eval()
+        dim = self._model.get_embedding_dimension()
+        if dim is None:
+            raise ModelDamaged(f"The encoder in {folder} does not say how long its vectors are.", "Use another one.")
+        self.dim = dim
+        self.fingerprint = digest(_reading(self._model), self._model)
+        self._cached = cached
+        self._known: OrderedDict[str, Vectors] = OrderedDict()
+        self._at_the_cache = Lock()
+        self._at_the_model = Lock()  # its tokenizer is not safe to share
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32 unit rows in the order of `texts`; a text is cut at the encoder's own length."""
+        rows = self._recall(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in rows]
+        if new:
+            rows |= zip(new, self._compute(new), strict=True)
+            self._remember({text: rows[text] for text in new})
+        return np.stack([rows[text] for text in texts]) if texts else np.empty((0, self.dim), np.float32)
+
+    def _compute(self, texts: list[str]) -> Vectors:
+        with self._at_the_model, torch.inference_mode():
+            vectors = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)
+
+    def _recall(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        with self._at_the_cache:
+            found = {text: self._known[text] for text in texts if text in self._known}
+            for text in found:
+                self._known.move_to_end(text)
+        return found
+
+    def _remember(self, rows: Mapping[str, Vectors]) -> None:
+        with self._at_the_cache:
+            for text, row in rows.items():
+                self._known[text] = row.copy()  # a row of a large batch would keep the batch alive
+            while len(self._known) > self._cached:
+                self._known.popitem(last=False)
+
+
+def load_encoder(
+    name: str,
+    *,
+    cache: Path | None = None,
+    progress: bool | Report = True,
+    device: torch.device | str = "cpu",
+) -> SentenceEncoder:
+    """The encoder of a name that `models.resolve` knows. Raises ModelMissing, ModelDamaged."""
+    return SentenceEncoder(resolve(name, cache=cache, progress=progress), device=device)
+
+
+def _reading(model: SentenceTransformer) -> dict[str, Any]:
+    """What shapes a vector besides the weights: the stages, how they pool, where a text is cut."""
+    stages = [(type(stage).__name__, stage.get_config_dict()) for stage in model]
+    return {"stages": stages, "max_seq_length": model.max_seq_length}

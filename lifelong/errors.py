@@ -1,0 +1,45 @@
+"""Every error this package raises on purpose.
+
+Each one says what happened and what to do about it: `str(error)` is the two sentences together, `error.what` and
+`error.remedy` are the parts. `store` has its own tree (`StoreError`), because it never imports `lifelong`.
+"""
+
+
+class LifelongError(Exception):
+    """Something was refused or could not be done; `.what` says what, `.remedy` says how to go on."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.remedy}"
+
+
+class ModelError(LifelongError):
+    """A model or an encoder cannot be used."""
+
+
+class ModelMissing(ModelError):
+    """No such model here: a package is not installed, a folder does not exist, the hub has no such id."""
+
+
+class ModelDamaged(ModelError):
+    """The files of a model are there but are not what they should be."""
+
+
+class CacheUnwritable(ModelError):
+    """The converted copy of a bundled model could not be written."""
+
+
+class UnsupportedModel(ModelError):
+    """The layout table has no entry for this model type."""
+
+
+class NoChatTemplate(ModelError):
+    """The tokenizer has no chat template, or one whose turns cannot be told apart."""
+
+
+class MessagesRefused(LifelongError):
+    """The chat template does not accept these messages."""

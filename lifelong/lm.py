@@ -1,0 +1,294 @@
+"""A language model as the rest of the runtime sees it: model + tokenizer + layout + chat frame.
+
+Architecture knowledge is data, here and nowhere else: `LAYOUTS` maps a model type to module paths, and methods ask for
+`lm.module("mlp_out", layer)`. Prompt knowledge is learnt: `ChatFrame` renders a few probe conversations through the
+tokenizer's own template and keeps the literal strings around the turns, so that a decoded prompt can be read back.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, Self, cast
+
+import torch
+from jinja2 import TemplateError
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lifelong.errors import MessagesRefused, NoChatTemplate, UnsupportedModel
+from lifelong.models import fingerprint
+
+Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
+Role = Literal["block", "mlp", "mlp_gate", "mlp_in", "mlp_out", "attn_out", "final_norm", "lm_head", "embed"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Module paths of one model type; `{}` stands for the layer."""
+
+    block: str = "model.layers.{}"
+    mlp: str = "model.layers.{}.mlp"
+    mlp_gate: str | None = "model.layers.{}.mlp.gate_proj"
+    mlp_in: str = "model.layers.{}.mlp.up_proj"
+    mlp_out: str = "model.layers.{}.mlp.down_proj"
+    attn_out: str = "model.layers.{}.self_attn.o_proj"
+    final_norm: str = "model.norm"
+    lm_head: str = "lm_head"
+    embed: str = "model.embed_tokens"
+    transposed: bool = False  # weights are (in, out), as in transformers' Conv1D
+    mlp_normed: bool = False  # what the MLP writes is normed before it joins the residual stream
+
+
+LLAMA = Layout()
+LAYOUTS: Mapping[str, Layout] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "gemma2": replace(LLAMA, mlp_normed=True),
+    "gemma3_text": replace(LLAMA, mlp_normed=True),
+    "phi": replace(
+        LLAMA,
+        mlp_gate=None,
+        mlp_in="model.layers.{}.mlp.fc1",
+        mlp_out="model.layers.{}.mlp.fc2",
+        attn_out="model.layers.{}.self_attn.dense",
+        final_norm="model.final_layernorm",
+    ),
+    "gpt_neox": Layout(
+        block="gpt_neox.layers.{}",
+        mlp="gpt_neox.layers.{}.mlp",
+        mlp_gate=None,
+        mlp_in="gpt_neox.layers.{}.mlp.dense_h_to_4h",
+        mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h",
+        attn_out="gpt_neox.layers.{}.attention.dense",
+        final_norm="gpt_neox.final_layer_norm",
+        lm_head="embed_out",
+        embed="gpt_neox.embed_in",
+    ),
+    "gpt2": Layout(
+        block="transformer.h.{}",
+        mlp="transformer.h.{}.mlp",
+        mlp_gate=None,
+        mlp_in="transformer.h.{}.mlp.c_fc",
+        mlp_out="transformer.h.{}.mlp.c_proj",
+        attn_out="transformer.h.{}.attn.c_proj",
+        final_norm="transformer.ln_f",
+        embed="transformer.wte",
+        transposed=True,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LM:
+    """Model, tokenizer and, where the model type is known, its layout (memory edits work without one)."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    layout: Layout | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Look the layout up by the model type; never fails."""
+        return cls(model, tokenizer, LAYOUTS.get(model.config.model_type))
+
+    @property
+    def device(self) -> torch.device:
+        """Where input ids go: the device of the input embedding."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.model.dtype
+
+    @property
+    def layers(self) -> int:
+        """The number of transformer blocks."""
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def hidden(self) -> int:
+        """The width of the residual stream."""
+        return int(self.model.config.hidden_size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of config and weights when first asked: ask before anything is installed in the model."""
+        return fingerprint(self.model)
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the tokenizer has a chat template."""
+        return self.tokenizer.chat_template is not None
+
+    @cached_property
+    def chat(self) -> "ChatFrame":
+        """The chat template, learnt on first use. Raises NoChatTemplate."""
+        return ChatFrame.learn(self.tokenizer)
+
+    @cached_property
+    def control_tokens(self) -> frozenset[str]:
+        """Literal strings that steer the model or its template; see `control_tokens`."""
+        return control_tokens(self.tokenizer)
+
+    def module(self, role: Role, layer: int | None = None) -> nn.Module:
+        """The module that plays `role`, at `layer` where the role is per layer.
+
+        Raises UnsupportedModel (no layout, or no such role in it), IndexError (no such layer).
+        """
+        return self.model.get_submodule(self.path(role, layer))
+
+    def path(self, role: Role, layer: int | None = None) -> str:
+        """The dotted name of `module(role, layer)`, as in `named_modules()`."""
+        kind = self.model.config.model_type
+        if self.layout is None:
+            raise UnsupportedModel(
+                f"Nothing is known about the modules of model type `{kind}`.",
+                "Add its module paths to LAYOUTS in lifelong/lm.py, or use a memory method, which needs none.",
+            )
+        template = cast("str | None", getattr(self.layout, role))
+        if template is None:
+            raise UnsupportedModel(f"Model type `{kind}` has no `{role}`.", "Use a method that does not need it.")
+        if "{}" not in template:
+            return template
+        if layer is None or not 0 <= layer < self.layers:
+            raise IndexError(f"`{role}` is per layer: give one of 0 to {self.layers - 1}, not {layer}.")
+        return template.format(layer)
+
+
+# --- chat -----------------------------------------------------------------------------------------------------------
+
+# Conversations that between them show every string a template puts around turns.
+PROBES: tuple[tuple[str, ...], ...] = (
+    ("user",),
+    ("system", "user"),
+    ("user", "assistant", "user"),
+    ("user", "user"),
+)
+# Ways a caller may render the same prompt; templates ignore options they do not know.
+OPTIONS: tuple[Mapping[str, bool], ...] = ({}, {"enable_thinking": False})
+MARK = re.compile(r"<[^<>\s]{1,64}>|<｜[^<>]{1,64}｜>|\[/?[A-Z][A-Z_]*\]")
+
+
+@dataclass(frozen=True, eq=False)
+class ChatFrame:
+    """The strings a chat template puts before, between and after turns.
+
+    `parse` undoes `render`: it accepts only a text that the template gives back for the messages found, so it never
+    invents a conversation. Contents a template trims come back trimmed; a template that folds the system text into the
+    first user turn gives both back as that turn.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    opens: Mapping[str, str]  # first role -> what precedes its content
+    joins: Mapping[tuple[str, str], str]  # (role, next role) -> what stands between their contents
+    ends: tuple[str, ...]  # what follows the last user content, per OPTIONS
+
+    @classmethod
+    def learn(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """Read the frame off the tokenizer's template. Raises NoChatTemplate."""
+        if tokenizer.chat_template is None:
+            raise NoChatTemplate(
+                "This tokenizer has no chat template.", "Use the raw prompt, or set `tokenizer.chat_template`."
+            )
+        opens: dict[str, str] = {}
+        joins: dict[tuple[str, str], str] = {}
+        ends: dict[str, None] = {}  # an ordered set
+        for roles, pieces in _probe(tokenizer):
+            opens.setdefault(roles[0], pieces[0])
+            for pair, piece in zip(zip(roles, roles[1:], strict=False), pieces[1:-1], strict=True):
+                joins.setdefault(pair, piece)
+            ends.setdefault(pieces[-1])
+        if "user" not in opens or not all(joins.values()) or not all(ends):
+            raise NoChatTemplate(
+                "The turns of this tokenizer's chat template cannot be told apart.",
+                "Use the raw prompt, or set a `tokenizer.chat_template` that marks its turns.",
+            )
+        return cls(tokenizer, opens, joins, tuple(ends))
+
+    def render(self, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
+        """The prompt the model sees, up to where its answer begins. Raises MessagesRefused."""
+        try:
+            return _render(self.tokenizer, messages, **options)
+        except TemplateError as exc:
+            raise MessagesRefused(
+                f"The chat template does not accept these messages: {exc}",
+                "Most templates want an optional system message, then user and assistant in turn, user last.",
+            ) from exc
+
+    def parse(self, text: str) -> list[Message] | None:
+        """The messages of a decoded prompt (special tokens kept); None when it is not chat up to an answer's begin."""
+        found = self._read(text)
+        if found is None and "strftime_now" in str(self.tokenizer.chat_template):
+            found = ChatFrame.learn(self.tokenizer)._read(text)  # the opening carries the date, and days pass
+        return found
+
+    def _read(self, text: str) -> list[Message] | None:
+        for role, opening in self.opens.items():
+            if not text.startswith(opening):
+                continue
+            for end in self.ends:
+                if text.endswith(end) and (turns := self._split(role, text[len(opening) :], end)) is not None:
+                    messages = [{"role": r, "content": c} for r, c in turns]
+                    if self._gives(messages, text):
+                        return messages
+        return None
+
+    def _split(self, role: str, rest: str, end: str) -> list[tuple[str, str]] | None:
+        """Cut at the earliest string that ends the turn; only a user turn can be the last."""
+        turns = []
+        while True:
+            cuts = [(rest.find(join), -len(join), after) for (r, after), join in self.joins.items() if r == role]
+            at, minus_length, after = min((cut for cut in cuts if cut[0] >= 0), default=(len(rest), 0, ""))
+            last = len(rest) - len(end)
+            if role == "user" and 0 <= last <= at and rest.endswith(end):
+                return [*turns, (role, rest[:last])]
+            if not after:
+                return None
+            turns.append((role, rest[:at]))
+            role, rest = after, rest[at - minus_length :]
+
+    def _gives(self, messages: Sequence[Message], text: str) -> bool:
+        try:
+            return any(_shown(self.tokenizer, messages, options) == text for options in OPTIONS)
+        except TemplateError:
+            return False
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """Special tokens, and the marks (`<...>`, `[...]`) that the chat template writes: an edit may hold none of them."""
+    added = tokenizer.added_tokens_decoder.values()
+    template = str(tokenizer.chat_template or "")
+    special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+    named = {str(token) for token in added if MARK.fullmatch(str(token)) and str(token) in template}
+    written = {mark for _, pieces in _probe(tokenizer) for piece in pieces for mark in MARK.findall(piece)}
+    return frozenset(token for token in special | named | written if token.strip())
+
+
+def _probe(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """(roles, the n + 1 strings around their n contents) for each probe the template accepts and shows in full."""
+    for roles in PROBES if tokenizer.chat_template is not None else ():
+        contents = [f"Qq{'abcd'[i]}Zz" for i in range(len(roles))]
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        for options in OPTIONS:
+            try:
+                text = _shown(tokenizer, messages, options)
+            except TemplateError:
+                continue
+            match = re.fullmatch("(.*?)" + "(.*?)".join(contents) + "(.*)", text, re.DOTALL)
+            if match:
+                yield roles, list(match.groups())
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
+    listed = [dict(message) for message in messages]
+    return str(tokenizer.apply_chat_template(listed, tokenize=False, add_generation_prompt=True, **options))
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], options: Mapping[str, bool]) -> str:
+    """The rendered prompt as it reads after encoding and decoding; some tokenizers normalise text or add a space."""
+    ids = tokenizer.encode(_render(tokenizer, messages, **options), add_special_tokens=False)
+    return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

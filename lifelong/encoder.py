@@ -1,8 +1,8 @@
 """Sentences -> unit vectors.
 
-A vector depends on its text and the encoder, and in its last bits on the batch it was made in: padding and batch size
-change the order of sums (up to about 1e-7 a component). So the journal stores the vector of an edit beside the edit, and
-nothing is recomputed on replay. Within one encoder a text keeps the vector it was first given while it is in the cache.
+A vector depends on its text and the encoder, and in its last bits on the batch it was made in:
+padding and batch size change the order of sums. So the journal stores the vector of an edit beside
+the edit, and nothing is recomputed on replay. A text keeps its vector while it is in the cache.
 """
 
 from collections import OrderedDict
@@ -41,17 +41,25 @@ class Encoder(Protocol):
 
 
 class SentenceEncoder:
-    """A sentence-transformers model in a local folder, with a bounded cache; safe to share between threads."""
+    """A sentence-transformers model in a local folder, with a bounded cache; safe for threads."""
 
-    def __init__(self, folder: Path, *, device: torch.device | str = "cpu", cached: int = 4096) -> None:
+    def __init__(
+        self, folder: Path, *, device: torch.device | str = "cpu", cached: int = 4096
+    ) -> None:
         """Load `folder`; keep the vectors of the last `cached` texts. Raises ModelDamaged."""
         with loading(folder):
             self._model = SentenceTransformer(
-                str(folder), device=str(device), local_files_only=True, model_kwargs={"use_safetensors": True}
+                str(folder),
+                device=str(device),
+                local_files_only=True,
+                model_kwargs={"use_safetensors": True},
             ).eval()
         dim = self._model.get_embedding_dimension()
         if dim is None:
-            raise ModelDamaged(f"The encoder in {folder} does not say how long its vectors are.", "Use another one.")
+            raise ModelDamaged(
+                f"The encoder in {folder} does not say how long its vectors are.",
+                "Use another one.",
+            )
         self.dim = dim
         self.fingerprint = digest(_reading(self._model), self._model)
         self._cached = cached
@@ -60,13 +68,17 @@ class SentenceEncoder:
         self._at_the_model = Lock()  # its tokenizer is not safe to share
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """(n, dim) float32 unit rows in the order of `texts`; a text is cut at the encoder's own length."""
+        """(n, dim) float32 unit rows in the order of `texts`; long texts are cut by the encoder."""
         rows = self._recall(texts)
         new = [text for text in dict.fromkeys(texts) if text not in rows]
         if new:
             rows |= zip(new, self._compute(new), strict=True)
             self._remember({text: rows[text] for text in new})
-        return np.stack([rows[text] for text in texts]) if texts else np.empty((0, self.dim), np.float32)
+        return (
+            np.stack([rows[text] for text in texts])
+            if texts
+            else np.empty((0, self.dim), np.float32)
+        )
 
     def _compute(self, texts: list[str]) -> Vectors:
         with self._at_the_model, torch.inference_mode():
@@ -101,5 +113,5 @@ def load_encoder(
 
 def _reading(model: SentenceTransformer) -> dict[str, Any]:
     """What shapes a vector besides the weights: the stages, how they pool, where a text is cut."""
-    stages = [(type(stage).__name__, stage.get_config_dict()) for stage in model]
+    stages = [(type(stage).__name__, getattr(stage, "pooling_mode", None)) for stage in model]
     return {"stages": stages, "max_seq_length": model.max_seq_length}

@@ -1,12 +1,13 @@
 """Every error this package raises on purpose.
 
-Each one says what happened and what to do about it: `str(error)` is the two sentences together, `error.what` and
-`error.remedy` are the parts. `store` has its own tree (`StoreError`), because it never imports `lifelong`.
+Each one says what happened and what to do about it: `str(error)` is the two sentences together,
+`error.what` and `error.remedy` are the parts. `store` has its own tree (`StoreError`), because it
+never imports `lifelong`.
 """
 
 
 class LifelongError(Exception):
-    """Something was refused or could not be done; `.what` says what, `.remedy` says how to go on."""
+    """Something was refused or failed; `.what` says what, `.remedy` says how to go on."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what, remedy)
@@ -22,7 +23,7 @@ class ModelError(LifelongError):
 
 
 class ModelMissing(ModelError):
-    """No such model here: a package is not installed, a folder does not exist, the hub has no such id."""
+    """A package is not installed, a folder does not exist, the hub has no such id."""
 
 
 class ModelDamaged(ModelError):

@@ -1,14 +1,16 @@
 """A language model as the rest of the runtime sees it: model + tokenizer + layout + chat frame.
 
-Architecture knowledge is data, here and nowhere else: `LAYOUTS` maps a model type to module paths, and methods ask for
-`lm.module("mlp_out", layer)`. Prompt knowledge is learnt: `ChatFrame` renders a few probe conversations through the
-tokenizer's own template and keeps the literal strings around the turns, so that a decoded prompt can be read back.
+Architecture knowledge is data, here and nowhere else: `LAYOUTS` maps a model type to module paths,
+and methods ask for `lm.module("mlp_out", layer)`. Prompt knowledge is learnt: `ChatFrame` renders a
+few probe conversations through the tokenizer's own template and keeps the literal strings around
+the turns, so that a decoded prompt can be read back.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise, product
 from typing import Literal, Self, cast
 
 import torch
@@ -20,7 +22,9 @@ from lifelong.errors import MessagesRefused, NoChatTemplate, UnsupportedModel
 from lifelong.models import fingerprint
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
-Role = Literal["block", "mlp", "mlp_gate", "mlp_in", "mlp_out", "attn_out", "final_norm", "lm_head", "embed"]
+Role = Literal[
+    "block", "mlp", "mlp_gate", "mlp_in", "mlp_out", "attn_out", "final_norm", "lm_head", "embed"
+]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ LAYOUTS: Mapping[str, Layout] = {
 
 @dataclass(frozen=True, eq=False)
 class LM:
-    """Model, tokenizer and, where the model type is known, its layout (memory edits work without one)."""
+    """Model, tokenizer and, where the model type is known, its layout (memory edits need none)."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -97,7 +101,8 @@ class LM:
     @property
     def device(self) -> torch.device:
         """Where input ids go: the device of the input embedding."""
-        return self.model.get_input_embeddings().weight.device
+        weight = cast("torch.Tensor", self.model.get_input_embeddings().weight)
+        return weight.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -116,7 +121,7 @@ class LM:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of config and weights when first asked: ask before anything is installed in the model."""
+        """sha256 of config and weights when first asked: ask before installing anything."""
         return fingerprint(self.model)
 
     @property
@@ -147,19 +152,23 @@ class LM:
         if self.layout is None:
             raise UnsupportedModel(
                 f"Nothing is known about the modules of model type `{kind}`.",
-                "Add its module paths to LAYOUTS in lifelong/lm.py, or use a memory method, which needs none.",
+                "Add its module paths to LAYOUTS in lifelong/lm.py, or use a memory method.",
             )
         template = cast("str | None", getattr(self.layout, role))
         if template is None:
-            raise UnsupportedModel(f"Model type `{kind}` has no `{role}`.", "Use a method that does not need it.")
+            raise UnsupportedModel(
+                f"Model type `{kind}` has no `{role}`.", "Use a method that does not need it."
+            )
         if "{}" not in template:
             return template
         if layer is None or not 0 <= layer < self.layers:
-            raise IndexError(f"`{role}` is per layer: give one of 0 to {self.layers - 1}, not {layer}.")
+            raise IndexError(
+                f"`{role}` is per layer: give one of 0 to {self.layers - 1}, not {layer}."
+            )
         return template.format(layer)
 
 
-# --- chat -----------------------------------------------------------------------------------------------------------
+# --- chat ---------------------------------------------------------------------------------------
 
 # Conversations that between them show every string a template puts around turns.
 PROBES: tuple[tuple[str, ...], ...] = (
@@ -170,16 +179,16 @@ PROBES: tuple[tuple[str, ...], ...] = (
 )
 # Ways a caller may render the same prompt; templates ignore options they do not know.
 OPTIONS: tuple[Mapping[str, bool], ...] = ({}, {"enable_thinking": False})
-MARK = re.compile(r"<[^<>\s]{1,64}>|<｜[^<>]{1,64}｜>|\[/?[A-Z][A-Z_]*\]")
+MARK = re.compile(r"<[^<>\s]{1,64}>|<\uff5c[^<>]{1,64}\uff5c>|\[/?[A-Z][A-Z_]*\]")
 
 
 @dataclass(frozen=True, eq=False)
 class ChatFrame:
     """The strings a chat template puts before, between and after turns.
 
-    `parse` undoes `render`: it accepts only a text that the template gives back for the messages found, so it never
-    invents a conversation. Contents a template trims come back trimmed; a template that folds the system text into the
-    first user turn gives both back as that turn.
+    `parse` undoes `render`: it accepts only a text that the template gives back for the messages
+    found, so it never invents a conversation. Contents a template trims come back trimmed; a
+    template that folds the system text into the first user turn gives both back as that turn.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -192,14 +201,15 @@ class ChatFrame:
         """Read the frame off the tokenizer's template. Raises NoChatTemplate."""
         if tokenizer.chat_template is None:
             raise NoChatTemplate(
-                "This tokenizer has no chat template.", "Use the raw prompt, or set `tokenizer.chat_template`."
+                "This tokenizer has no chat template.",
+                "Use the raw prompt, or set `tokenizer.chat_template`.",
             )
         opens: dict[str, str] = {}
         joins: dict[tuple[str, str], str] = {}
         ends: dict[str, None] = {}  # an ordered set
         for roles, pieces in _probe(tokenizer):
             opens.setdefault(roles[0], pieces[0])
-            for pair, piece in zip(zip(roles, roles[1:], strict=False), pieces[1:-1], strict=True):
+            for pair, piece in zip(pairwise(roles), pieces[1:-1], strict=True):
                 joins.setdefault(pair, piece)
             ends.setdefault(pieces[-1])
         if "user" not in opens or not all(joins.values()) or not all(ends):
@@ -216,40 +226,49 @@ class ChatFrame:
         except TemplateError as exc:
             raise MessagesRefused(
                 f"The chat template does not accept these messages: {exc}",
-                "Most templates want an optional system message, then user and assistant in turn, user last.",
+                "Most want a system message or none, then user and assistant in turn, user last.",
             ) from exc
 
     def parse(self, text: str) -> list[Message] | None:
-        """The messages of a decoded prompt (special tokens kept); None when it is not chat up to an answer's begin."""
+        """The messages of a decoded prompt, special tokens kept.
+
+        None when it is not a rendered conversation that ends where an answer begins.
+        """
         found = self._read(text)
         if found is None and "strftime_now" in str(self.tokenizer.chat_template):
-            found = ChatFrame.learn(self.tokenizer)._read(text)  # the opening carries the date, and days pass
+            # The opening carries a date, and days pass.
+            found = ChatFrame.learn(self.tokenizer)._read(text)
         return found
 
     def _read(self, text: str) -> list[Message] | None:
-        for role, opening in self.opens.items():
-            if not text.startswith(opening):
-                continue
-            for end in self.ends:
-                if text.endswith(end) and (turns := self._split(role, text[len(opening) :], end)) is not None:
-                    messages = [{"role": r, "content": c} for r, c in turns]
-                    if self._gives(messages, text):
-                        return messages
+        opened = [(r, text[len(s) :]) for r, s in self.opens.items() if text.startswith(s)]
+        for (role, rest), end in product(opened, self.ends):
+            turns = self._split(role, rest, end)
+            if turns is not None and self._gives(turns, text):
+                return turns
         return None
 
-    def _split(self, role: str, rest: str, end: str) -> list[tuple[str, str]] | None:
-        """Cut at the earliest string that ends the turn; only a user turn can be the last."""
-        turns = []
+    def _split(self, role: str, rest: str, end: str) -> list[Message] | None:
+        """Cut the text into turns; only a user turn can be the last."""
+        turns: list[Message] = []
         while True:
-            cuts = [(rest.find(join), -len(join), after) for (r, after), join in self.joins.items() if r == role]
-            at, minus_length, after = min((cut for cut in cuts if cut[0] >= 0), default=(len(rest), 0, ""))
+            at, after = self._cut(role, rest)
             last = len(rest) - len(end)
             if role == "user" and 0 <= last <= at and rest.endswith(end):
-                return [*turns, (role, rest[:last])]
-            if not after:
+                return [*turns, {"role": role, "content": rest[:last]}]
+            if after is None:
                 return None
-            turns.append((role, rest[:at]))
-            role, rest = after, rest[at - minus_length :]
+            turns.append({"role": role, "content": rest[:at]})
+            role, rest = after, rest[at + len(self.joins[role, after]) :]
+
+    def _cut(self, role: str, rest: str) -> tuple[int, str | None]:
+        """Where the content ends and whose turn is next: the earliest join, the longest of those."""
+        cuts = [
+            (at, -len(join), after)
+            for (before, after), join in self.joins.items()
+            if before == role and (at := rest.find(join)) >= 0
+        ]
+        return min(cuts)[::2] if cuts else (len(rest), None)
 
     def _gives(self, messages: Sequence[Message], text: str) -> bool:
         try:
@@ -259,20 +278,29 @@ class ChatFrame:
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """Special tokens, and the marks (`<...>`, `[...]`) that the chat template writes: an edit may hold none of them."""
+    """Special tokens and the marks (`<...>`, `[...]`) that the chat template writes.
+
+    An edit that held one of them could leave its turn.
+    """
     added = tokenizer.added_tokens_decoder.values()
     template = str(tokenizer.chat_template or "")
     special = {str(token) for token in added if token.special} | set(tokenizer.all_special_tokens)
+    declared = set(tokenizer.chat_control_tokens or ())
     named = {str(token) for token in added if MARK.fullmatch(str(token)) and str(token) in template}
-    written = {mark for _, pieces in _probe(tokenizer) for piece in pieces for mark in MARK.findall(piece)}
-    return frozenset(token for token in special | named | written if token.strip())
+    written = {
+        mark for _, pieces in _probe(tokenizer) for piece in pieces for mark in MARK.findall(piece)
+    }
+    return frozenset(token for token in special | declared | named | written if token.strip())
 
 
 def _probe(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """(roles, the n + 1 strings around their n contents) for each probe the template accepts and shows in full."""
+    """(roles, the n + 1 strings around their n contents) per probe that the template shows."""
     for roles in PROBES if tokenizer.chat_template is not None else ():
         contents = [f"Qq{'abcd'[i]}Zz" for i in range(len(roles))]
-        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        messages = [
+            {"role": role, "content": content}
+            for role, content in zip(roles, contents, strict=True)
+        ]
         for options in OPTIONS:
             try:
                 text = _shown(tokenizer, messages, options)
@@ -283,12 +311,20 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[tuple[str, ...]
                 yield roles, list(match.groups())
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], **options: bool
+) -> str:
     listed = [dict(message) for message in messages]
-    return str(tokenizer.apply_chat_template(listed, tokenize=False, add_generation_prompt=True, **options))
+    apply = cast("Callable[..., str]", tokenizer.apply_chat_template)
+    return apply(listed, tokenize=False, add_generation_prompt=True, **options)
 
 
-def _shown(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], options: Mapping[str, bool]) -> str:
-    """The rendered prompt as it reads after encoding and decoding; some tokenizers normalise text or add a space."""
+def _shown(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], options: Mapping[str, bool]
+) -> str:
+    """The prompt as it reads after encoding and decoding.
+
+    Some tokenizers normalise text or add a space on the way.
+    """
     ids = tokenizer.encode(_render(tokenizer, messages, **options), add_special_tokens=False)
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))

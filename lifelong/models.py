@@ -1,9 +1,9 @@
 """Named models and encoders -> local folders, loaded models, fingerprints.
 
-A name is one of `NAMED` (shipped inside a Python package, no download), a local folder, or a Hugging Face id. Bundled
-files are checked against a pinned sha256. A bundled GGUF is dequantised once; the safetensors copy appears in the cache
-whole or not at all, whatever interrupts the work and however many processes start it. Only safetensors are read: no
-pickle, no remote code.
+A name is one of `NAMED` (shipped inside a Python package, no download), a local folder, or a
+Hugging Face id. Bundled files are checked against a pinned sha256. A bundled GGUF is dequantised
+once; the safetensors copy appears in the cache whole or not at all, whatever interrupts the work
+and however many processes start it. Only safetensors are read: no pickle, no remote code.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock
@@ -82,7 +82,10 @@ NAMED: Mapping[str, Bundled] = {
 # What a GGUF names its splitting rule; transformers 5.23 keeps only the byte-level half of it.
 GGUF_SPLITS: Mapping[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "smollm": lambda: pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     ),
 }
 
@@ -92,7 +95,10 @@ HUB_REMEDIES: tuple[tuple[type[Exception], str], ...] = (
     (OfflineModeIsEnabled, "Unset HF_HUB_OFFLINE, or give a local folder."),
     (LocalEntryNotFoundError, "Connect once so that it can be downloaded, or give a local folder."),
     (GatedRepoError, "Accept its licence on huggingface.co and log in with `hf auth login`."),
-    (RepositoryNotFoundError, "Check the spelling, or log in with `hf auth login` if it is private."),
+    (
+        RepositoryNotFoundError,
+        "Check the spelling, or log in with `hf auth login` if it is private.",
+    ),
     (HFValidationError, "Give a named model, an existing folder or an id like `owner/name`."),
     (HfHubHTTPError, "Try again later, or give a local folder."),
 )
@@ -106,8 +112,8 @@ def default_cache() -> Path:
 def resolve(name: str, *, cache: Path | None = None, progress: bool | Report = True) -> Path:
     """The local folder of a named model, a folder or a hub id.
 
-    `progress` shows a bar on stderr while there is long work; a callable is told `(sentence, fraction done)` instead.
-    Raises ModelMissing, ModelDamaged (wrong sha256), CacheUnwritable.
+    `progress` shows a bar on stderr while there is long work; a callable is told `(sentence,
+    fraction done)` instead. Raises ModelMissing, ModelDamaged (wrong sha256), CacheUnwritable.
     """
     if name in NAMED:
         return _bundled(name, NAMED[name], cache or default_cache(), progress)
@@ -127,11 +133,14 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal LM in eval mode and its tokenizer, ready for batches (left padding, a pad token).
 
-    `dtype="auto"` keeps the dtype of the files. Raises what `resolve` raises, and ModelDamaged for unreadable files.
+    `dtype="auto"` keeps the dtype of the files. Raises what `resolve` raises, and ModelDamaged for
+    unreadable files.
     """
     folder = resolve(name, cache=cache, progress=progress)
     with loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, padding_side="left"
+        )
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, use_safetensors=True
         )
@@ -140,21 +149,22 @@ def load_model(
     if model.generation_config is not None and model.generation_config.pad_token_id is None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     if device is not None:
-        model.to(torch.device(device))  # type: ignore[arg-type]  # annotated for the instance, typed as a function
+        cast("nn.Module", model).to(torch.device(device))
     return model.eval(), tokenizer
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """sha256 (hex) of the config and of every parameter and persistent buffer, by name.
 
-    Equal across processes, machines and save/reload; tied weights count once. Left out on purpose: paths, library
-    versions, and what is computed from the config (rotary tables), which may differ in the last bit between CPUs.
+    Equal across processes, machines and save/reload; tied weights count once. Left out on purpose:
+    paths, library versions, and what is computed from the config (rotary tables), which may differ
+    in the last bit between CPUs.
     """
     return digest(_essence(model.config), model)
 
 
 def digest(header: Mapping[str, Any], module: nn.Module) -> str:
-    """sha256 (hex) over a JSON header and the module's parameters and persistent buffers, in the order of their names."""
+    """sha256 (hex) of a JSON header, then of parameters and persistent buffers in name order."""
     total = hashlib.sha256(json.dumps(header, sort_keys=True, default=str).encode())
     for name, tensor in sorted(_tensors(module)):
         total.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -163,9 +173,10 @@ def digest(header: Mapping[str, Any], module: nn.Module) -> str:
     return total.hexdigest()
 
 
-# --- fingerprints ---------------------------------------------------------------------------------------------------
+# --- fingerprints -------------------------------------------------------------------------------
 
-# Keys that say where a model came from or how it is called, not what it computes (dtypes are hashed with each tensor).
+# Keys that say where a model came from or how it is called, not what it computes (each tensor is
+# hashed with its dtype).
 INCIDENTAL = frozenset(
     "_name_or_path name_or_path transformers_version dtype torch_dtype architectures "
     "use_cache output_attentions output_hidden_states return_dict".split()
@@ -174,9 +185,13 @@ PIECE = 1 << 24  # elements moved from an accelerator at a time
 
 
 def _essence(config: PreTrainedConfig) -> dict[str, Any]:
-    """What differs from the defaults of its class, so that fields added by a later library version change nothing."""
+    """What differs from the defaults: fields that a later library version adds change nothing."""
     default = type(config)().to_dict()
-    kept = {k: v for k, v in config.to_dict().items() if k not in INCIDENTAL and (k not in default or v != default[k])}
+    kept = {
+        k: v
+        for k, v in config.to_dict().items()
+        if k not in INCIDENTAL and (k not in default or v != default[k])
+    }
     return kept | {"model_type": config.model_type}
 
 
@@ -190,10 +205,10 @@ def _bytes(tensor: torch.Tensor) -> Iterator[memoryview]:
     flat = tensor.detach().contiguous().reshape(-1)
     pieces: Iterable[torch.Tensor] = [flat] if flat.device.type == "cpu" else flat.split(PIECE)
     for piece in pieces:
-        yield memoryview(piece.cpu().view(torch.uint8).numpy())
+        yield memoryview(cast("Any", piece.cpu().view(torch.uint8).numpy()))
 
 
-# --- bundled models -------------------------------------------------------------------------------------------------
+# --- bundled models -----------------------------------------------------------------------------
 
 
 def _bundled(name: str, row: Bundled, cache: Path, progress: bool | Report) -> Path:
@@ -220,7 +235,9 @@ def _bundled(name: str, row: Bundled, cache: Path, progress: bool | Report) -> P
 def _checked(name: str, row: Bundled) -> Path:
     spec = importlib.util.find_spec(row.package)
     if spec is None or not spec.submodule_search_locations:
-        raise ModelMissing(f"The package that carries {name} is not installed.", f"Run `{row.install}`.")
+        raise ModelMissing(
+            f"The package that carries {name} is not installed.", f"Run `{row.install}`."
+        )
     file = Path(spec.submodule_search_locations[0]) / row.file
     reinstall = f"Run `{row.install} --force-reinstall`."
     if not file.is_file():
@@ -233,16 +250,18 @@ def _checked(name: str, row: Bundled) -> Path:
 
 
 def _dequantise(file: Path, origin: str, folder: Path, report: Report) -> None:
-    """Write `file` (GGUF) to `folder` as an ordinary safetensors model in float32, with its tokenizer and template."""
+    """Write the GGUF `file` as a float32 safetensors model, with its tokenizer and template."""
     report(f"reading {file.name}", 0.0)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     split = GGUF_SPLITS.get(_gguf_split(file))
     if split is not None:
         tokenizer.backend_tokenizer.pre_tokenizer = split()
     with _bars_to(report), _quiet():
-        packed = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        packed = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
         config = packed.config
-        # A model loaded from GGUF refuses to be saved; the same weights under a plain config do not.
+        # A model loaded from GGUF refuses to be saved; its weights under a plain config do not.
         del config.quantization_config
         del config._model_name_or_path  # the GGUF's free-text title
         config._name_or_path = origin
@@ -265,7 +284,7 @@ def _gguf_split(file: Path) -> str:
 
 
 def _write_whole(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside `target`, sync it and rename it: `target` never exists half-made. Hold the lock."""
+    """Fill a folder beside `target`, sync and rename it: no half-made `target`. Hold the lock."""
     for leftover in target.parent.glob(f".{target.name}.tmp-*"):  # of a process that was killed
         shutil.rmtree(leftover)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
@@ -287,11 +306,12 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-# --- hub and loading ------------------------------------------------------------------------------------------------
+# --- hub and loading ----------------------------------------------------------------------------
 
 
 def _from_hub(name: str) -> Path:
-    known = f"No model `{name}`: the named ones are {', '.join(NAMED)}, there is no such folder, and the hub says"
+    named = ", ".join(NAMED)
+    known = f"No model `{name}`: it is neither a named one ({named}) nor a folder, and the hub says"
     try:
         return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except tuple(kind for kind, _ in HUB_REMEDIES) as exc:
@@ -309,7 +329,7 @@ def loading(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
         raise ModelDamaged(
             f"The model in {folder} cannot be read: {exc}",
-            "It needs config.json, *.safetensors and tokenizer files; delete a damaged cached copy and start again.",
+            "It needs config.json, *.safetensors and tokenizer files; delete a damaged cached copy.",
         ) from exc
 
 
@@ -332,7 +352,12 @@ def _reporting(progress: bool | Report) -> Iterator[Report]:
     elif not progress:
         yield lambda _text, _done: None
     else:
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("", total=1.0)
             yield lambda text, done: bar.update(task, description=text, completed=done)
@@ -340,16 +365,16 @@ def _reporting(progress: bool | Report) -> Iterator[Report]:
 
 @contextmanager
 def _bars_to(report: Report) -> Iterator[None]:
-    """Let the library's loop over GGUF tensors tell `report`, instead of drawing a bar that cannot be turned off."""
+    """Send the library's loop over GGUF tensors to `report`: its own bar cannot be turned off."""
 
     def told(tensors: list[Any], desc: str) -> Iterator[Any]:
         for done, tensor in enumerate(tensors):
             report("dequantising the bundled model, once", 0.2 + 0.6 * done / len(tensors))
             yield tensor
 
-    drawn = modeling_gguf_pytorch_utils.tqdm
-    modeling_gguf_pytorch_utils.tqdm = told
+    library = cast("Any", modeling_gguf_pytorch_utils)
+    drawn, library.tqdm = library.tqdm, told
     try:
         yield
     finally:
-        modeling_gguf_pytorch_utils.tqdm = drawn
+        library.tqdm = drawn

@@ -68,7 +68,6 @@ LAYOUTS: Mapping[str, Layout] = {
         mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h",
         attn_out="gpt_neox.layers.{}.attention.dense",
         final_norm="gpt_neox.final_layer_norm",
-        lm_head="embed_out",
         embed="gpt_neox.embed_in",
     ),
     "gpt2": Layout(
@@ -262,7 +261,7 @@ class ChatFrame:
             role, rest = after, rest[at + len(self.joins[role, after]) :]
 
     def _cut(self, role: str, rest: str) -> tuple[int, str | None]:
-        """Where the content ends and whose turn is next: the earliest join, the longest of those."""
+        """Where the content ends and whose turn is next: the earliest join, then the longest."""
         cuts = [
             (at, -len(join), after)
             for (before, after), join in self.joins.items()

@@ -329,7 +329,7 @@ def loading(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, SafetensorError) as exc:
         raise ModelDamaged(
             f"The model in {folder} cannot be read: {exc}",
-            "It needs config.json, *.safetensors and tokenizer files; delete a damaged cached copy.",
+            "It needs config.json, *.safetensors and tokenizer files; delete a damaged copy.",
         ) from exc
 
 

@@ -1,0 +1,186 @@
+"""Small real things for the tests: random-weight twins of every supported family, a byte tokenizer,
+a hash encoder. Nothing is downloaded; tests marked `real` use the models that packages ship."""
+
+import importlib.util
+import os
+import re
+import zlib
+from collections.abc import Callable, Sequence
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PhiConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
+from lifelong.lm import LM
+from lifelong.models import NAMED, load_model
+
+settings.register_profile("lifelong", deadline=None)
+settings.load_profile("lifelong")
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+VOCABULARY = 256 + len(SPECIAL)
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+GATED = SIZE | {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+FAMILIES: dict[str, Callable[..., PreTrainedConfig]] = {
+    "llama": lambda **k: LlamaConfig(**GATED, **k),
+    "gpt2": lambda **k: GPT2Config(n_embd=32, n_layer=3, n_head=4, n_positions=512, **k),
+    "qwen2": lambda **k: Qwen2Config(**GATED, **k),
+    "qwen3": lambda **k: Qwen3Config(**GATED, **k),
+    "gemma2": lambda **k: Gemma2Config(**_windowed(), **k),
+    "gemma3_text": lambda **k: Gemma3TextConfig(**_windowed(), **k),
+    "gpt_neox": lambda **k: GPTNeoXConfig(**SIZE, intermediate_size=64, **k),
+    "mistral": lambda **k: MistralConfig(**GATED, **k),
+    "phi": lambda **k: PhiConfig(**SIZE, intermediate_size=64, **k),
+}
+
+
+def _windowed() -> dict[str, object]:
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    return GATED | {"sliding_window": 64, "layer_types": kinds}
+
+
+def byte_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    """One token a byte, three special tokens; encodes and decodes any text without loss."""
+    alphabet = SPECIAL + sorted(pre_tokenizers.ByteLevel.alphabet())
+    bytes_only = Tokenizer(models.BPE({c: i for i, c in enumerate(alphabet)}, []))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_only,
+        pad_token="<|endoftext|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        padding_side="left",
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def tiny_lm(
+    family: str = "llama",
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    template: str | None = CHATML,
+) -> LM:
+    """A random-weight twin, 3 layers wide 32; the same seed gives the same weights."""
+    config = FAMILIES[family](
+        vocab_size=VOCABULARY,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        initializer_range=0.2,  # with the usual 0.02 a model this small repeats one token
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return LM.of(model.eval(), byte_tokenizer(template))
+
+
+class HashEncoder:
+    """Words and their letter trigrams, hashed into signed buckets: alike texts get alike vectors."""
+
+    dim = 256
+    fingerprint = "hash-256-v1"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """(n, 256) float32, unit rows."""
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in re.findall(r"\w+", text.casefold()) or [""]:
+                padded = f" {word} "
+                row[_bucket(word)] += _sign(word)
+                for start in range(len(padded) - 2):
+                    row[_bucket(padded[start : start + 3])] += 0.3 * _sign(
+                        padded[start : start + 3]
+                    )
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def _bucket(gram: str) -> int:
+    return zlib.crc32(gram.encode()) % HashEncoder.dim
+
+
+def _sign(gram: str) -> float:
+    return 1.0 if zlib.adler32(gram.encode()) & 16 else -1.0
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer() -> Callable[..., PreTrainedTokenizerFast]:
+    """`make_tokenizer(template)`: a byte tokenizer with this chat template (None: no chat)."""
+    return byte_tokenizer
+
+
+@pytest.fixture(scope="session")
+def make_lm() -> Callable[..., LM]:
+    """`make_lm(family, seed=, dtype=, template=)`: a fresh twin, to be changed at will."""
+    return tiny_lm
+
+
+@pytest.fixture(scope="session")
+def lm() -> LM:
+    """One tiny Llama for all tests: do not change it."""
+    return tiny_lm("llama")
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Each supported model type in turn."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def every_lm(family: str) -> LM:
+    """A twin of each family in turn: do not change it."""
+    return tiny_lm(family)
+
+
+@pytest.fixture(scope="session")
+def hash_encoder() -> HashEncoder:
+    """An encoder without weights."""
+    return HashEncoder()
+
+
+@pytest.fixture(scope="session")
+def real_lm() -> LM:
+    """SmolLM2-135M-Instruct: do not change it."""
+    _needs("smollm2-135m")
+    return LM.of(*load_model("smollm2-135m", progress=False))
+
+
+@pytest.fixture(scope="session")
+def real_encoder() -> SentenceEncoder:
+    """all-MiniLM-L6-v2."""
+    _needs("minilm")
+    return load_encoder("minilm", progress=False)
+
+
+def _needs(name: str) -> None:
+    row = NAMED[name]
+    if importlib.util.find_spec(row.package) is None:
+        pytest.skip(f"{name} is not installed: {row.install}")

@@ -1,0 +1,165 @@
+"""One SQLite file, opened safely: the only place that connects, commits and meets foreign errors.
+
+Every write passes through `transaction()`: one lock, BEGIN IMMEDIATE ... COMMIT, rolled back on
+any exception, which survives. Whatever SQLite or the disk complains about leaves as a StoreError.
+Safe for threads; a forked child must open its own.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from sqlite_utils import Database
+
+from store.errors import (
+    DamagedDatabase,
+    ForeignDatabase,
+    StoreClosed,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    StoreUnavailable,
+)
+
+APPLICATION_ID = 0x4C4C4A31  # "LLJ1", in the header of every file of ours
+LOCK_SECONDS = 5.0
+OLDEST_SQLITE = (3, 37, 0)  # the first with STRICT tables
+
+_ERRORS: dict[int, tuple[type[StoreError], str]] = {
+    sqlite3.SQLITE_BUSY: (StoreLocked, "is locked by another process"),
+    sqlite3.SQLITE_LOCKED: (StoreLocked, "is locked by another connection"),
+    sqlite3.SQLITE_PROTOCOL: (StoreLocked, "is locked by another process"),
+    sqlite3.SQLITE_READONLY: (StoreReadOnly, "is read-only"),
+    sqlite3.SQLITE_FULL: (StoreFull, "has no room left on its disk"),
+    sqlite3.SQLITE_CORRUPT: (DamagedDatabase, "is damaged"),
+    sqlite3.SQLITE_NOTADB: (ForeignDatabase, "is not a database"),
+}
+
+
+def safe_journal_mode(version: tuple[int, ...]) -> str:
+    """WAL where SQLite has the fix of the WAL-reset bug (3.51.3, 3.50.7, 3.44.6), else DELETE."""
+    fixed = (
+        version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    )
+    return "wal" if fixed else "delete"
+
+
+class File:
+    """A connection to the SQLite file at `path` (":memory:" for none), shared by all threads."""
+
+    def __init__(self, path: str | Path, *, create: bool, write: bool) -> None:
+        self.path = str(path)
+        self._lock = RLock()
+        self._open = True
+        with self._translated():
+            if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+                raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.37")
+            connection = sqlite3.connect(
+                _uri(path, create=create),
+                uri=True,
+                timeout=LOCK_SECONDS,
+                check_same_thread=False,
+                isolation_level=None,
+            )
+            self._db = Database(connection, strict=True)
+            with self.closed_on_error():
+                self._check(create=create)
+                self._configure(write=write)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """A write: all of it is synced to disk when the block ends, or none of it happened."""
+        with self._session("BEGIN IMMEDIATE") as db:
+            yield db
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Database]:
+        """Several reads of one state of the file."""
+        with self._session("BEGIN") as db:
+            yield db
+
+    def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[Any]:
+        """All rows of one query."""
+        with self._lock, self._translated():
+            return self._db.execute(sql, parameters or {}).fetchall()
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the connection when the block fails."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        with self._lock:
+            self._open = False
+            self._db.conn.close()
+
+    @contextmanager
+    def _session(self, begin: str) -> Iterator[Database]:
+        with self._lock, self._translated():
+            self._db.execute(begin)
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._db.rollback()
+                raise
+
+    def _check(self, *, create: bool) -> None:
+        """Refuse a file that holds anything but a store of ours, before it is touched."""
+        (found,) = self._db.execute("PRAGMA application_id").fetchone()
+        if found == APPLICATION_ID:
+            self._check_length()
+            return
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables or not create:
+            raise ForeignDatabase(f"{self.path} is not a lifelong store")
+
+    def _check_length(self) -> None:
+        """A file shorter than its own header says has lost its tail (a WAL may hold the rest)."""
+        (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
+        if mode in ("wal", "memory"):
+            return
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        (size,) = self._db.execute("PRAGMA page_size").fetchone()
+        actual = Path(self.path).stat().st_size
+        if actual < pages * size:
+            raise DamagedDatabase(f"{self.path} has {actual:,} of its {pages * size:,} bytes")
+
+    def _configure(self, *, write: bool) -> None:
+        execute = self._db.execute
+        execute("PRAGMA foreign_keys = ON")
+        execute("PRAGMA secure_delete = ON")
+        execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder when a journal is unlinked
+        if write:
+            execute(f"PRAGMA journal_mode = {safe_journal_mode(sqlite3.sqlite_version_info)}")
+        else:
+            execute("PRAGMA query_only = ON")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            if isinstance(exc, sqlite3.ProgrammingError) and not self._open:
+                raise StoreClosed(f"{self.path} is closed") from exc
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary of an extended code
+            kind, what = _ERRORS.get(code, (StoreUnavailable, "cannot be used"))
+            raise kind(f"{self.path} {what} ({exc})") from exc
+        except OSError as exc:
+            raise StoreUnavailable(f"{self.path} cannot be used ({exc})") from exc
+
+
+def _uri(path: str | Path, *, create: bool) -> str:
+    if str(path) == ":memory:":
+        return "file::memory:"
+    return f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"

@@ -1,0 +1,24 @@
+"""Tiny vectors and one-line edits."""
+
+import numpy as np
+
+from store import Edit, Hint, Journal
+
+DIM = 8
+
+
+def unit(*seeds: int) -> np.ndarray:
+    """One unit vector per seed, (n, DIM) float32."""
+    rows = np.stack([np.random.default_rng(seed).normal(size=DIM) for seed in seeds])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def say(journal: Journal, target: str, *over: int, prompt: str = "Who runs Acme?") -> Edit:
+    """Record one live edit that supersedes the edits `over`."""
+    (edit,) = journal.record(
+        [Edit(prompt, target, subject="Acme")],
+        Hint("serac", (f"{prompt} {target}",)),
+        unit(len(target)),
+        supersedes={0: over},
+    )
+    return edit

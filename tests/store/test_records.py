@@ -1,0 +1,69 @@
+"""Records and patches survive their bytes; damaged bytes are a typed error."""
+
+import json
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from store import DamagedPatch, Edit, Hint, Probe, from_bytes
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+EDITS = st.builds(
+    Edit,
+    prompt=TEXT,
+    target=TEXT,
+    subject=st.none() | TEXT,
+    old=st.none() | TEXT,
+    paraphrases=TEXTS,
+    portability=st.lists(st.builds(Probe, TEXT, TEXT), max_size=2).map(tuple),
+    provenance=st.dictionaries(TEXT, st.none() | st.integers() | TEXT, max_size=2),
+    user_id=st.none() | TEXT,
+)
+
+
+@given(EDITS)
+def test_an_edit_survives_its_json(edit: Edit) -> None:
+    assert Edit.from_json(edit.to_json()) == edit
+
+
+@given(TEXTS)
+def test_a_hint_survives_its_bytes(texts: tuple[str, ...]) -> None:
+    hint = Hint("serac", texts)
+    assert Hint.from_bytes(hint.to_bytes()) == hint
+    assert hint.to_bytes() == hint.to_bytes()
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_crash_the_reader(blob: bytes) -> None:
+    with pytest.raises(DamagedPatch):
+        from_bytes(blob)
+
+
+@given(st.data())
+def test_a_cut_patch_is_a_damaged_patch(data: st.DataObject) -> None:
+    blob = Hint("serac", ("Acme is run by Jane Roe",)).to_bytes()
+    with pytest.raises(DamagedPatch, match="bytes cannot be read"):
+        from_bytes(blob[: data.draw(st.integers(0, len(blob) - 1))])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "spell", "method": "serac", "texts": []},
+        {"kind": "hint", "method": "serac"},
+        {"kind": "hint", "method": "serac", "texts": [1]},
+        ["hint"],
+    ],
+)
+def test_a_patch_that_makes_no_sense_is_damaged(body: object) -> None:
+    header = json.dumps({"__metadata__": {"patch": json.dumps(body)}}).encode()
+    with pytest.raises(DamagedPatch):
+        from_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def test_provenance_must_be_json() -> None:
+    with pytest.raises(TypeError, match="cannot be stored"):
+        Edit("p", "t", provenance={"who": object()}).to_json()  # type: ignore[dict-item]

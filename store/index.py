@@ -67,6 +67,12 @@ class VectorIndex:
         with self._lock, _one_thread():
             return self._ranked(query, self._candidates(query, k, among))[:k]
 
+    def vectors(self, ids: Sequence[int]) -> np.ndarray:
+        """The vectors of `ids`: (n, d) float32. RuntimeError for an id that is not inside."""
+        with self._lock:
+            found: np.ndarray = self._flat.reconstruct_batch(np.array(ids, np.int64))
+        return found
+
     def _candidates(self, query: np.ndarray, k: int, among: Iterable[int] | None) -> IdArray:
         """Ids of the k best and of every other that comes as close as the last of them."""
         params = None if among is None else _selecting(among)

@@ -193,12 +193,18 @@ class Journal:
         """The live edits, by id."""
         return self.edits("live", at)
 
-    def patches(self, at: int | None = None) -> list[StoredPatch]:
-        """The patches with at least one live edit, in the order they were recorded."""
+    def get_many(self, ids: Iterable[int], at: int | None = None) -> list[Edit]:
+        """The edits with these ids that were recorded by then, by id."""
+        return self._select("state.edit IN (SELECT value FROM json_each(:ids))", at, ids=_list(ids))
+
+    def patches(self, at: int | None = None, ids: Iterable[int] | None = None) -> list[StoredPatch]:
+        """The patches with a live edit (one of `ids`), in the order they were recorded."""
+        which = "" if ids is None else "WHERE edit IN (SELECT value FROM json_each(:ids))"
         rows = self._file.rows(
-            f"SELECT patch, bytes, edit, kind FROM ({_STATE}) JOIN payload USING (patch)"
-            " ORDER BY patch, position",
-            {"at": _at(at)},
+            "SELECT patch, bytes, edit, kind FROM"
+            f" (SELECT DISTINCT patch FROM ({_STATE}) {which}) JOIN payload USING (patch)"
+            f" JOIN ({_STATE}) USING (patch) ORDER BY patch, position",
+            {"at": _at(at), "ids": _list(ids or ())},
         )
         found = []
         for id, members in groupby(rows, key=lambda row: row[0]):
@@ -279,6 +285,10 @@ class Journal:
                     f"{self._file.path} was made for the {key} {made_for[key + '_name']}"
                     f" ({made_for[key]}), not for {asked[key + '_name']} ({asked[key]})"
                 )
+
+
+def _list(ids: Iterable[int]) -> str:
+    return canonical([int(id) for id in ids])
 
 
 def _insert_edit(

@@ -44,3 +44,23 @@ class NoChatTemplate(ModelError):
 
 class MessagesRefused(LifelongError):
     """The chat template does not accept these messages."""
+
+
+class NotAModel(ModelError):
+    """What was to be wrapped is no transformers model, or is wrapped already."""
+
+
+class EditRefused(LifelongError):
+    """A correction that cannot become an edit; nothing was written."""
+
+
+class BadEdit(EditRefused):
+    """A field is missing, empty, of the wrong type, or holds characters an edit may not hold."""
+
+
+class TextTooLong(EditRefused):
+    """A field is longer than an edit allows."""
+
+
+class AlreadyTaught(EditRefused):
+    """A live edit already says this target to this prompt."""

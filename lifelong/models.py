@@ -79,6 +79,8 @@ NAMED: Mapping[str, Bundled] = {
     ),
 }
 
+RECIPE = 1  # raise it when `_dequantise` writes anything else than before
+
 # What a GGUF names its splitting rule; transformers 5.23 keeps only the byte-level half of it.
 GGUF_SPLITS: Mapping[str, Callable[[], pre_tokenizers.PreTokenizer]] = {
     "smollm": lambda: pre_tokenizers.Sequence(
@@ -118,7 +120,7 @@ def resolve(name: str, *, cache: Path | None = None, progress: bool | Report = T
     if name in NAMED:
         return _bundled(name, NAMED[name], cache or default_cache(), progress)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     return _from_hub(name)
 
@@ -214,8 +216,8 @@ def _bytes(tensor: torch.Tensor) -> Iterator[memoryview]:
 def _bundled(name: str, row: Bundled, cache: Path, progress: bool | Report) -> Path:
     if not row.file.endswith(".gguf"):
         return _checked(name, row).parent
-    # The name carries the checksum: another version of the package gets another folder.
-    copy = cache / f"{name}-{row.sha256[:12]}"
+    # Another version of the package, or of this code, gets another folder.
+    copy = cache / f"{name}-{row.sha256[:12]}-r{RECIPE}"
     if copy.is_dir():
         return copy
     file = _checked(name, row)

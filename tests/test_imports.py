@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 ORDER = """
-store.errors store.records store.patches store.file store.chain store.life store.schema store.index
-store.journal store
-lifelong.errors lifelong.models lifelong.lm lifelong.encoder lifelong.match lifelong.subject
-lifelong.prompt lifelong.say lifelong.scope lifelong.methods lifelong.router lifelong.generate lifelong.view
-lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong lifelong.server
-lifelong.cli
+store.errors store.records store.patches store.file store.chain store.life store.schema
+store.index store.journal store
+lifelong.errors lifelong.models lifelong.lm lifelong.encoder
+lifelong.subject lifelong.match lifelong.prompt lifelong.say
+lifelong.scope lifelong.methods lifelong.router lifelong.generate lifelong.view
+lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
+lifelong.server lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}
 HEAVY = {"torch", "transformers", "sentence_transformers"}

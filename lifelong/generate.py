@@ -1,0 +1,219 @@
+"""The one generation path: untouched rows as the base model has them, the others say their target.
+
+A batch in which nothing fires goes to the base model as it came. Otherwise the untouched rows run
+in the caller's own batch (same shape, same padding: bitwise the base model's), the others from the
+prompt that their method wrote, and each reply is put behind the caller's ids. A caller who wants
+more than ids (scores, a cache) gets one run on his own prompt for all rows.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.streamers import BaseStreamer
+from transformers.utils.generic import ModelOutput
+
+from lifelong.lm import LM
+from lifelong.prompt import Condition, stack_left
+from lifelong.say import Saying
+
+Output = torch.Tensor | ModelOutput
+Generate = Callable[..., Output]
+
+_NEW_TOKENS = 20  # transformers' own limit where nobody names one
+_TIED_TO_PROMPT = ("position_ids", "token_type_ids", "max_length", "min_length", "streamer")
+_ONE_RUN = (
+    "past_key_values",
+    "return_dict_in_generate",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `generate`: ids and mask (B, T), and the caller's other arguments."""
+
+    lm: LM
+    base: Generate
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor | None
+    kwargs: dict[str, Any]
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """A generation setting, from wherever it was set."""
+        config = self.kwargs.get("generation_config")
+        for found in (self.kwargs.get(name), getattr(config, name, None)):
+            if found is not None:
+                return found
+        found = getattr(self.lm.model.generation_config, name, None)
+        return default if found is None else found
+
+    @property
+    def room(self) -> int:
+        """New tokens that the caller allows."""
+        new, length = self.setting("max_new_tokens"), self.setting("max_length")
+        if new is None and length is not None:
+            new = length - self.input_ids.shape[1]
+        return _NEW_TOKENS if new is None else max(1, int(new))
+
+    @property
+    def ends(self) -> list[int]:
+        """Ids that end a reply."""
+        ends = self.setting("eos_token_id", [])
+        return [int(end) for end in (ends if isinstance(ends, (list, tuple)) else [ends])]
+
+    @property
+    def pad(self) -> int:
+        """The id that fills a row after its end."""
+        pad = self.setting("pad_token_id", self.ends[0] if self.ends else 0)
+        return int(pad)
+
+
+def generate(request: Request, conditions: Sequence[Condition | None]) -> Output:
+    """Generate with row r under `conditions[r]`; None leaves the row to the base model.
+
+    Returns what the base model's `generate` returns for these arguments: ids (B * n, T + new) that
+    start with the caller's, or a ModelOutput.
+    """
+    if not any(conditions):
+        return request.base(
+            request.input_ids, attention_mask=request.attention_mask, **request.kwargs
+        )
+    if any(request.setting(name) for name in _ONE_RUN):
+        return _in_place(request, conditions)
+    return _apart(request, conditions)
+
+
+def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Output:
+    """One run on the caller's prompt: the target is said, but nothing is told beforehand."""
+    saying = _saying(request, conditions, request.input_ids.shape[1])
+    return request.base(
+        request.input_ids,
+        attention_mask=request.attention_mask,
+        **_with_processor(request.kwargs, saying),
+    )
+
+
+def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Tensor:
+    """Two runs: the caller's batch for the untouched rows, the methods' prompts for the others."""
+    fired = [row for row, condition in enumerate(conditions) if condition]
+    told, start = _told(request, [(row, conditions[row]) for row in fired])
+    replies: dict[int, torch.Tensor] = {}
+    if len(fired) < len(conditions):
+        mute = _Mute([bool(condition) for condition in conditions], request.ends)
+        ids = request.base(
+            request.input_ids,
+            attention_mask=request.attention_mask,
+            **_with_processor(request.kwargs, mute),
+        )
+        replies.update(enumerate(_sequences(ids)[:, request.input_ids.shape[1] :]))
+    copies = len(told) // len(fired)
+    for i, reply in enumerate(told[:, start:]):
+        replies[fired[i // copies] * copies + i % copies] = reply
+    return _behind(request, [replies[row] for row in sorted(replies)])
+
+
+def _told(
+    request: Request, fired: Sequence[tuple[int, Condition | None]]
+) -> tuple[torch.Tensor, int]:
+    """Sequences (F * n, T') from the methods' prompts for the fired rows; where replies start."""
+    prompts = [
+        _prompt_ids(request, row, condition) for row, condition in fired if condition is not None
+    ]
+    ids, mask = stack_left(prompts, request.lm)
+    start = ids.shape[1]
+    kwargs = {k: v for k, v in request.kwargs.items() if k not in _TIED_TO_PROMPT}
+    kwargs |= _limit(request)
+    if streamer := request.kwargs.get("streamer"):
+        kwargs["streamer"] = _PromptShown(streamer, request.input_ids)
+    saying = _saying(request, [condition for _, condition in fired], start)
+    out = request.base(ids, attention_mask=mask, **_with_processor(kwargs, saying))
+    return _sequences(out), start
+
+
+def _prompt_ids(request: Request, row: int, condition: Condition) -> torch.Tensor:
+    if condition.messages is None:
+        ids, mask = request.input_ids[row], request.attention_mask
+        return (ids if mask is None else ids[mask[row].bool()]).cpu()
+    text = request.lm.chat.render(condition.messages)
+    return torch.tensor(request.lm.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _limit(request: Request) -> dict[str, Any]:
+    """The caller's limit, counted from the end of another prompt."""
+    config = request.kwargs.get("generation_config")
+    if config is None:
+        return {"max_new_tokens": request.room}
+    config = deepcopy(config)
+    config.max_new_tokens, config.max_length, config.min_length = request.room, None, None
+    return {"generation_config": config}
+
+
+def _saying(request: Request, conditions: Sequence[Condition | None], start: int) -> Saying:
+    return Saying(
+        request.lm.tokenizer,
+        [condition.say if condition else None for condition in conditions],
+        start=start,
+        room=request.room,
+        ends=request.ends,
+    )
+
+
+def _with_processor(kwargs: dict[str, Any], processor: LogitsProcessor) -> dict[str, Any]:
+    """Ours comes after the caller's own, so that nothing he asks for can unsay the target."""
+    processors = LogitsProcessorList([*(kwargs.get("logits_processor") or ()), processor])
+    return {**kwargs, "logits_processor": processors}
+
+
+def _behind(request: Request, replies: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The caller's ids with a reply behind each, padded to one length."""
+    prompts = request.input_ids.repeat_interleave(len(replies) // len(request.input_ids), dim=0)
+    width = max(map(len, replies))
+    new = prompts.new_full((len(replies), width), request.pad)
+    for row, reply in enumerate(replies):
+        new[row, : len(reply)] = reply
+    return torch.cat([prompts, new], dim=1)
+
+
+def _sequences(output: Output) -> torch.Tensor:
+    assert isinstance(output, torch.Tensor)  # a ModelOutput is asked for in `_in_place` only
+    return output
+
+
+class _Mute(LogitsProcessor):
+    """Ends the replies of some rows at once: they keep their place in the batch and say nothing."""
+
+    def __init__(self, mute: Sequence[bool], ends: Sequence[int]) -> None:
+        self._mute = mute
+        self._ends = ends
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        copies = len(scores) // len(self._mute)
+        rows = [row for row in range(len(scores)) if self._mute[row // copies]]
+        if not self._ends:
+            return scores
+        shaped = scores.clone()
+        shaped[rows] = -torch.inf
+        shaped[rows, self._ends[0]] = 0.0
+        return shaped
+
+
+class _PromptShown(BaseStreamer):
+    """Shows the caller's streamer the caller's prompt, not the one a method wrote."""
+
+    def __init__(self, streamer: BaseStreamer, prompt: torch.Tensor) -> None:
+        self._streamer = streamer
+        self._prompt: torch.Tensor | None = prompt
+
+    def put(self, value: torch.Tensor) -> None:
+        shown, self._prompt = self._prompt, None
+        self._streamer.put(value if shown is None else shown.cpu())
+
+    def end(self) -> None:
+        self._streamer.end()

@@ -1,0 +1,29 @@
+"""When does a reply say a target?  The one definition behind every figure we print.
+
+Texts are compared as `subject.normalise` leaves them: NFKC, case-folded, without punctuation and
+articles.
+"""
+
+from lifelong.subject import normalise
+
+_SHORT = 3  # characters under which a target must be the whole reply
+
+
+def contains(reply: str, target: str) -> bool:
+    """Is `target` a run of whole words in `reply` (the whole reply, where it is very short)?"""
+    wanted = normalise(target)
+    if len(wanted) < _SHORT:
+        return normalise(reply) == wanted
+    return f" {wanted} " in f" {normalise(reply)} "
+
+
+def says(reply: str, target: str, old: str | None = None) -> bool:
+    """Does `reply` contain `target`, and not the old answer besides (a mixed reply fails)?"""
+    if not contains(reply, target):
+        return False
+    return old is None or contains(target, old) or not contains(reply, old)
+
+
+def same(reply: str, other: str) -> bool:
+    """Are two replies the same words?"""
+    return normalise(reply) == normalise(other)

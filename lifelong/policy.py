@@ -1,0 +1,146 @@
+"""What may become an edit, and what it replaces: decided before anything is written."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
+from lifelong.lm import LM
+from lifelong.methods import METHODS
+from lifelong.subject import extract, normalise, subject_key
+from store import Edit, Probe
+
+MAX_PROMPT = 2_000  # characters
+MAX_TARGET = 200
+MAX_PROBES = 100  # paraphrases, locality or portability probes of one edit
+
+_FIELDS = frozenset(
+    "prompt target subject relation old paraphrases locality portability provenance".split()
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")  # overrides and isolates; joiners are letters
+
+
+def admit(lm: LM, edit: Edit) -> Edit:
+    """The edit as it may be recorded: bidi overrides gone, its subject guessed if not given.
+
+    Raises BadEdit (wrong type, no words, control characters, template tokens), TextTooLong.
+    """
+    if edit.method not in METHODS:
+        raise BadEdit(
+            f"There is no method {edit.method!r}.", f"Take one of: {', '.join(sorted(METHODS))}."
+        )
+    clean = replace(
+        edit,
+        prompt=_text(lm, "prompt", edit.prompt, MAX_PROMPT),
+        target=_text(lm, "target", edit.target, MAX_TARGET),
+        subject=_optional(lm, "subject", edit.subject),
+        relation=_optional(lm, "relation", edit.relation),
+        old=_optional(lm, "old", edit.old),
+        paraphrases=_texts(lm, "paraphrases", edit.paraphrases),
+        locality=_texts(lm, "locality", edit.locality),
+        portability=_probes(lm, edit.portability),
+    )
+    return replace(clean, subject=clean.subject or extract(clean.prompt))
+
+
+def superseded(edit: Edit, live: Iterable[Edit]) -> list[int]:
+    """The ids of the `live` edits that state the same fact as `edit`: it takes their place.
+
+    Same subject and same relation, or the same prompt. Raises AlreadyTaught where one of them has
+    the same target.
+    """
+    old = [other for other in live if _same_fact(edit, other)]
+    for other in old:
+        if normalise(other.target) == normalise(edit.target):
+            raise AlreadyTaught(
+                f"Edit {other.id} already says {other.target!r} to {other.prompt!r}.",
+                "Nothing is to be done; `undo` it first if it is to be recorded anew.",
+            )
+    return [other.id for other in old]
+
+
+def _same_fact(a: Edit, b: Edit) -> bool:
+    if subject_key(a.subject or "") != subject_key(b.subject or ""):
+        return False
+    if a.relation and b.relation and normalise(a.relation) == normalise(b.relation):
+        return True
+    return normalise(a.prompt) == normalise(b.prompt)
+
+
+def _text(lm: LM, name: str, value: object, limit: int) -> str:
+    if not isinstance(value, str):
+        raise BadEdit(f"The {name} is a {type(value).__name__}.", "Give a text.")
+    text = _BIDI.sub("", value).strip()
+    if not normalise(text):
+        raise BadEdit(f"The {name} has no words: {value[:40]!r}.", "Give at least one word.")
+    if len(text) > limit:
+        raise TextTooLong(
+            f"The {name} has {len(text)} characters.", f"Shorten it to {limit} or fewer."
+        )
+    if found := _CONTROL.search(text):
+        raise BadEdit(
+            f"The {name} holds the control character {found.group()!r}.", "Give one line of text."
+        )
+    if token := next((token for token in lm.control_tokens if token in text), None):
+        raise BadEdit(
+            f"The {name} holds {token!r}, which steers this model's chat template.", "Leave it out."
+        )
+    return text
+
+
+def _optional(lm: LM, name: str, value: object) -> str | None:
+    return None if value is None or value == "" else _text(lm, name, value, MAX_TARGET)
+
+
+def _several(name: str, values: object) -> Sequence[object]:
+    if not isinstance(values, (list, tuple)):
+        raise BadEdit(f"{name} is a {type(values).__name__}.", "Give a list.")
+    if len(values) > MAX_PROBES:
+        raise TextTooLong(f"There are {len(values)} {name}.", f"Give {MAX_PROBES} or fewer.")
+    return values
+
+
+def _texts(lm: LM, name: str, values: object) -> tuple[str, ...]:
+    return tuple(_text(lm, name, value, MAX_PROMPT) for value in _several(name, values))
+
+
+def _probes(lm: LM, probes: Sequence[Probe]) -> tuple[Probe, ...]:
+    return tuple(
+        Probe(
+            _text(lm, "probe's prompt", probe.prompt, MAX_PROMPT),
+            _text(lm, "probe's target", probe.target, MAX_TARGET),
+        )
+        for probe in probes
+    )
+
+
+def edit_of(record: Mapping[str, Any], **defaults: Any) -> Edit:
+    """The edit that a record of our own JSONL describes. Raises BadEdit for an unknown field.
+
+    `{"prompt", "target", "subject"?, "relation"?, "old"?, "paraphrases"?, "locality"?,
+    "portability"?: [{"prompt", "target"}], "provenance"?}`
+    """
+    if missing := [name for name in ("prompt", "target") if name not in record]:
+        raise BadEdit(f"The record has no {missing[0]!r}.", 'It needs "prompt" and "target".')
+    if unknown := sorted(set(record) - _FIELDS):
+        raise BadEdit(
+            f"The record has the unknown field {unknown[0]!r}.",
+            f"The fields are: {', '.join(sorted(_FIELDS))}.",
+        )
+    probes = _several("portability", record.get("portability", ()))
+    lists = {name: _several(name, record.get(name, ())) for name in ("paraphrases", "locality")}
+    given = {
+        **defaults,
+        **record,
+        **{name: tuple(values) for name, values in lists.items()},
+        "portability": tuple(_probe_of(probe) for probe in probes),
+    }
+    return Edit(**given)
+
+
+def _probe_of(probe: object) -> Probe:
+    if isinstance(probe, Mapping) and set(probe) == {"prompt", "target"}:
+        return Probe(**probe)
+    raise BadEdit(f"{probe!r} is no portability probe.", 'Give {"prompt": ..., "target": ...}.')

@@ -1,0 +1,102 @@
+"""What is asked and how it is to be answered: records between router, methods, generation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lifelong.lm import LM, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt as the model would read it, and its messages where it is a chat."""
+
+    text: str
+    messages: tuple[Message, ...] | None = None
+
+    @property
+    def question(self) -> str:
+        """What scope is decided on: the last user message, or the raw text."""
+        return self.messages[-1]["content"] if self.messages else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """`target` must be said. `known` are texts whose words the reply may use before it is said.
+
+    `subject` is what the reply is about; `at_once` leaves no room for words before the target.
+    """
+
+    target: str
+    subject: str | None = None
+    known: str = ""
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one prompt is answered: what the model reads (None: the prompt itself), what it says."""
+
+    say: Say
+    messages: tuple[Message, ...] | None = None
+
+
+def chat_prompt(lm: LM, messages: Sequence[Mapping[str, str]]) -> Prompt:
+    """A conversation as a prompt, the template's own system message included.
+
+    Raises NoChatTemplate, MessagesRefused.
+    """
+    text = lm.chat.render(messages)
+    read = lm.chat.parse(text)
+    return Prompt(text, tuple(read or [dict(message) for message in messages]))
+
+
+def pad_left(lm: LM, prompts: Sequence[Prompt]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (B, T) of prompts, padded on the left, on the model's device."""
+    rows = [
+        lm.tokenizer.encode(prompt.text, add_special_tokens=prompt.messages is None)
+        for prompt in prompts
+    ]
+    return stack_left([torch.tensor(row) for row in rows], lm)
+
+
+def stack_left(rows: Sequence[torch.Tensor], lm: LM) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids as one batch (B, T), padded on the left, and its mask, on the model's device."""
+    pad = lm.tokenizer.pad_token_id
+    ids = torch.full((len(rows), max(map(len, rows))), 0 if pad is None else pad)
+    mask = torch.zeros_like(ids)
+    for row, row_ids in enumerate(rows):
+        ids[row, ids.shape[1] - len(row_ids) :] = row_ids
+        mask[row, ids.shape[1] - len(row_ids) :] = 1
+    return ids.to(lm.device), mask.to(lm.device)
+
+
+def read_prompts(
+    lm: LM, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+) -> list[Prompt]:
+    """The prompts in a padded batch of ids (B, T): chat where the template made them, else raw."""
+    prompts = []
+    for row, ids in enumerate(input_ids):
+        kept = ids if attention_mask is None else ids[attention_mask[row].bool()]
+        text = str(
+            lm.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+        messages = lm.chat.parse(text) if lm.has_chat else None
+        if messages is None:
+            text = str(lm.tokenizer.decode(kept, skip_special_tokens=True))
+        prompts.append(Prompt(text, tuple(messages) if messages else None))
+    return prompts
+
+
+def tell(lm: LM, messages: Sequence[Message], text: str) -> tuple[Message, ...]:
+    """`messages` with `text` at the end of the system message, or before the last user message.
+
+    The latter where the template knows no system message.
+    """
+    first, last = messages[0], messages[-1]
+    if first["role"] == "system":
+        return ({**first, "content": f"{first['content']} {text}"}, *messages[1:])
+    if "system" in lm.chat.opens:
+        return ({"role": "system", "content": text}, *messages)
+    return (*messages[:-1], {**last, "content": f"{text}\n{last['content']}"})

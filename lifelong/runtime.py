@@ -1,0 +1,436 @@
+"""EditableModel: a Hugging Face causal LM that takes corrections.
+
+    edit   Edit -> policy.admit -> method.propose -> journal.record -> router.sync
+    ask    prompt -> router.route -> method.condition -> generate -> Answer
+    truth  the journal; everything else here is a view of it
+
+An EditableModel *is* the model it was made from: `EditableModel(model, tokenizer)` gives that
+object a class with these verbs before its own, so `isinstance`, `forward`, state-dict keys,
+pipelines and streamers are the model's own. `close()` gives the old class back.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import RLock
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lifelong import monitor, policy
+from lifelong.encoder import Encoder, load_encoder
+from lifelong.errors import BadEdit, NotAModel
+from lifelong.generate import Generate, Output
+from lifelong.lm import LM
+from lifelong.methods import METHODS
+from lifelong.models import load_model
+from lifelong.router import Route, Router
+from lifelong.scope import CosineScope, ScopeClassifier
+from lifelong.view import Answer, Messages, Stream, View
+from store import Edit, Event, Journal, Reading, Status, StoreError
+
+if TYPE_CHECKING:
+    _Model = PreTrainedModel
+else:
+    _Model = object  # the real one is mixed in per model class, see `_editable`
+
+Edits = list[Edit]  # inside the class, `list` is a verb
+Events = list[Event]
+Routes = list[Route]
+
+DEFAULT_STORE = "lifelong.db"
+MAX_NEW_TOKENS = 64  # of a chat reply, unless told otherwise
+
+_log = logging.getLogger(__name__)
+_off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
+
+
+@dataclass
+class _Session:
+    """What an EditableModel has besides the model."""
+
+    lm: LM
+    encoder: Encoder
+    scope: ScopeClassifier
+    journal: Journal
+    router: Router
+    method: str
+    check_every: int | None
+    unchecked: int = 0  # edits since the last reading
+    lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
+
+
+class EditableModel(_Model):
+    """A causal LM whose users correct it. Made around a model, or by `from_pretrained`.
+
+    Args:
+        model: a transformers causal LM on any device, in any dtype; it becomes this object.
+        tokenizer: its tokenizer.
+        store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
+        encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
+        method: how edits are made unless `edit` is told otherwise.
+        check_every: take a reading after every so many edits; None: only when `check` is called.
+
+    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
+    """
+
+    def __new__(cls, model: PreTrainedModel, *_: Any, **__: Any) -> Self:
+        """The model itself, with these verbs before its own."""
+        if not isinstance(model, PreTrainedModel) or isinstance(model, EditableModel):
+            raise NotAModel(
+                f"A {type(model).__name__} cannot be wrapped.",
+                "Give a transformers causal LM, or a name to `EditableModel.from_pretrained`.",
+            )
+        model.__class__ = _editable(cls, type(model))
+        return cast("Self", model)
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        store: str | Path = DEFAULT_STORE,
+        encoder: str | Encoder = "minilm",
+        method: str = "serac",
+        check_every: int | None = None,
+    ) -> None:
+        try:
+            self._session = _open(model, tokenizer, store, encoder, method, check_every)
+        except BaseException:
+            self._revert()
+            raise
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str,
+        *,
+        store: str | Path = DEFAULT_STORE,
+        encoder: str | Encoder = "minilm",
+        method: str = "serac",
+        check_every: int | None = None,
+        **load: Any,
+    ) -> Self:
+        """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
+
+        `load` goes to `models.load_model` (dtype, device). Raises ModelError, StoreError, BadEdit.
+        """
+        model, tokenizer = load_model(name, **load)
+        return cls(
+            model,
+            tokenizer,
+            store=store,
+            encoder=encoder,
+            method=method,
+            check_every=check_every,
+        )
+
+    def close(self) -> None:
+        """Close the store; the object is the bare model again. Twice is fine."""
+        if isinstance(self, EditableModel):
+            self._session.journal.close()
+            self._revert()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        EditableModel.close(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PreTrainedModel:
+        """A copy of the bare model: a store has one owner."""
+        base = _base_of(type(self))
+        copy: PreTrainedModel = base.__new__(base)
+        memo[id(self)] = copy
+        state = {k: v for k, v in self.__dict__.items() if k != "_session"}
+        copy.__dict__ = deepcopy(state, memo)
+        return copy
+
+    # -- correcting ------------------------------------------------------------------------------
+
+    def edit(
+        self,
+        prompt: str,
+        target: str,
+        *,
+        subject: str | None = None,
+        relation: str | None = None,
+        paraphrases: Sequence[str] = (),
+        locality: Sequence[str] = (),
+        method: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Edit:
+        """From now on, asked `prompt` in any words, the model says `target`.
+
+        The edit is on disk and live when this returns. It replaces a live edit of the same prompt,
+        or of the same subject and relation. `subject` is guessed from the prompt if not given.
+        `paraphrases` and `locality` (prompts that must not change) are what `check` asks; they are
+        never learnt from.
+
+        Raises BadEdit, TextTooLong, AlreadyTaught, StoreError; then nothing was written.
+        """
+        edit = Edit(
+            prompt,
+            target,
+            subject=subject,
+            relation=relation,
+            paraphrases=paraphrases,  # type: ignore[arg-type]  # checked by policy.admit
+            locality=locality,  # type: ignore[arg-type]
+            provenance=provenance or {},
+        )
+        return self.edit_many([edit], method=method)[0]
+
+    def edit_many(
+        self, records: Sequence[Edit | Mapping[str, Any]], *, method: str | None = None
+    ) -> Edits:
+        """Many edits as one: one patch, one transaction, all or nothing. Raises as `edit` does.
+
+        A record is an `Edit`, or a mapping with the fields of our JSONL (`policy.edit_of`).
+        """
+        s = self._session
+        named = [
+            replace(
+                edit if isinstance(edit, Edit) else policy.edit_of(edit), method=method or s.method
+            )
+            for edit in records
+        ]
+        admitted = [policy.admit(s.lm, edit) for edit in named]
+        if not admitted:
+            return []
+        with s.lock:
+            self._sync()
+            supersedes = self._superseded(admitted)
+            patch = METHODS[admitted[0].method].propose(s.lm, admitted)
+            vectors = s.router.encode(admitted)
+            recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
+            self._sync()
+        self._check_if_due(len(recorded))
+        return recorded
+
+    def undo(self, id: int) -> Edit:
+        """Retire an edit: every answer is as if it had not been made; what it replaced is back.
+
+        Raises UnknownEdit, AlreadyRetired, StoreError.
+        """
+        with self._session.lock:
+            edit = self._session.journal.retire(id)
+            self._sync()
+        return edit
+
+    def redo(self, id: int) -> Edit:
+        """Bring a retired edit back. Raises UnknownEdit, NotRetired, StoreError."""
+        with self._session.lock:
+            edit = self._session.journal.restore(id)
+            self._sync()
+        return edit
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int = ...,
+        stream: Literal[False] = ...,
+        **kw: Any,
+    ) -> Answer: ...
+
+    @overload
+    def chat(
+        self, messages: Messages, *, max_new_tokens: int = ..., stream: Literal[True], **kw: Any
+    ) -> Stream: ...
+
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stream: bool = False,
+        **generate_kwargs: Any,
+    ) -> Answer | Stream:
+        """The reply to `messages` (role and content each, or one text of a user).
+
+        With `stream`, an iterator over pieces of it, whose `.answer` is the whole so far.
+        Raises NoChatTemplate, MessagesRefused.
+        """
+        kwargs = {"max_new_tokens": max_new_tokens, **generate_kwargs}
+        return (
+            self._view.stream(messages, **kwargs) if stream else self._view.chat(messages, **kwargs)
+        )
+
+    def complete(
+        self, text: str, *, max_new_tokens: int = MAX_NEW_TOKENS, **generate_kwargs: Any
+    ) -> Answer:
+        """The raw continuation of `text`, without a chat template."""
+        return self._view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
+
+    def generate(
+        self, inputs: torch.Tensor | None = None, generation_config: Any = None, **kwargs: Any
+    ) -> Output:
+        """transformers' `generate`; a prompt in scope of an edit is answered by the edit.
+
+        Prompts are read back from the ids. Where the caller gives embeddings only, nothing can be
+        read and the base model answers.
+        """
+        ids = inputs if inputs is not None else kwargs.pop("input_ids", None)
+        if generation_config is not None:
+            kwargs["generation_config"] = generation_config
+        if ids is None:
+            return self._generate(**kwargs)
+        return self._view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
+
+    def explain(self, prompt: Messages) -> Route:
+        """Which edits shape the answer to `prompt` (`hits`), and which nearly would (`near`)."""
+        return self._view.explain(prompt)
+
+    @contextmanager
+    def disable_edits(self) -> Iterator[Self]:
+        """The base model, exactly, for as long as the block runs, in this thread only."""
+        token = _off.set(_off.get() | {id(self)})
+        try:
+            yield self
+        finally:
+            _off.reset(token)
+
+    def at(self, epoch: int) -> View:
+        """A read-only view that answers as this model did at `epoch`."""
+        s = self._session
+        if not 0 <= epoch <= s.journal.epoch:
+            raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
+        router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
+        return View(s.lm, self._generate, router.route)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def get(self, id: int) -> Edit:
+        """One edit with its present status. Raises UnknownEdit."""
+        return self._session.journal.get(id)
+
+    def history(self, id: int | None = None) -> Events:
+        """What happened to one edit, or to all, in order. Raises UnknownEdit."""
+        return self._session.journal.history(id)
+
+    def check(self, sample: int = monitor.SAMPLE) -> Reading:
+        """Re-ask a sample of the live edits and what they must not change; note the reading."""
+        s = self._session
+        with s.lock:
+            self._sync()
+            live = s.journal.live()
+        base = View(s.lm, self._generate, self._route_nowhere)
+        reading = monitor.check(self._view, base, live, s.journal.readings(), sample=sample)
+        s.unchecked = 0
+        return s.journal.note(reading)
+
+    @property
+    def epoch(self) -> int:
+        """The journal's last sequence number: what answers are given as of."""
+        return self._session.journal.epoch
+
+    def list(self, status: Status | None = None) -> Edits:
+        """Every edit ever acknowledged, or those with this status, by id."""
+        return self._session.journal.edits(status)
+
+    # -- within ----------------------------------------------------------------------------------
+
+    @property
+    def _view(self) -> View:
+        return View(self._session.lm, self._generate, self._route)
+
+    @property
+    def _generate(self) -> Generate:
+        """The base model's own `generate`."""
+        return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
+
+    def _route(self, questions: Sequence[str]) -> Routes:
+        s = self._session
+        if id(self) in _off.get():
+            return self._route_nowhere(questions)
+        with s.lock:
+            try:
+                self._sync()
+            except StoreError as exc:  # a chat goes on with the edits it knows
+                _log.warning(
+                    "The journal cannot be read; answering as of %d: %s", s.router.epoch, exc
+                )
+            return s.router.route(questions)
+
+    def _route_nowhere(self, questions: Sequence[str]) -> Routes:
+        return [Route(self._session.router.epoch)] * len(questions)
+
+    def _sync(self) -> None:
+        self._session.router.sync(self._session.journal)
+
+    def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
+        """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
+        found: dict[int, Sequence[int]] = {}
+        for position, edit in enumerate(edits):
+            if policy.superseded(edit, edits[:position]):
+                raise BadEdit(
+                    f"Two records of one batch correct the same fact: {edit.prompt!r}.",
+                    "Keep the last, or record them one after the other.",
+                )
+            if old := policy.superseded(edit, self._session.router.live(edit.subject)):
+                found[position] = old
+        return found
+
+    def _check_if_due(self, edits: int) -> None:
+        s = self._session
+        s.unchecked += edits
+        if s.check_every is not None and s.unchecked >= s.check_every:
+            self.check()
+
+    def _revert(self) -> None:
+        self.__dict__.pop("_session", None)
+        self.__class__ = _base_of(type(self))  # type: ignore[assignment]
+
+
+def _editable(verbs: type, base: type) -> type:
+    """`base` with `verbs` before it, under its own name: transformers looks classes up by name."""
+    return type(base.__name__, (verbs, base), {"__module__": base.__module__})
+
+
+def _base_of(cls: type) -> type[PreTrainedModel]:
+    return cast("type[PreTrainedModel]", cls.__bases__[-1])
+
+
+def _open(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    store: str | Path,
+    encoder: str | Encoder,
+    method: str,
+    check_every: int | None,
+) -> _Session:
+    if method not in METHODS:
+        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
+    lm = LM.of(model, tokenizer)
+    if isinstance(encoder, str):
+        encoder_name, encoder = encoder, load_encoder(encoder, device=lm.device)
+    else:
+        encoder_name = type(encoder).__name__
+    scope = CosineScope()
+    journal = Journal.open(
+        store,
+        model=lm.fingerprint,
+        encoder=encoder.fingerprint,
+        model_name=str(model.config.name_or_path),
+        encoder_name=encoder_name,
+    )
+    try:
+        router = Router.build(journal, encoder, scope)
+    except BaseException:
+        journal.close()
+        raise
+    return _Session(lm, encoder, scope, journal, router, method, check_every)

@@ -1,0 +1,208 @@
+"""A logits processor that makes a reply say a target, where the reply has room for it.
+
+    free words of the model ... | the target, token by token | end of sentence
+
+The slot is where the model itself is about to answer: the target's first token is nearly its first
+choice (it has read the fact), or its first choice would bring in a name of its own. Every decision
+is a pure function of the tokens said so far, so beams, sampling, assisted decoding and batches all
+work; a row without a `Say` is not touched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+from lifelong.prompt import Say
+from lifelong.subject import normalise, words
+
+OPENING_WORDS = 2  # tokens before the target, so that a chat reply is more than the bare target
+
+_LATEST = 24  # tokens after which the target is said in any case
+_SURE = 0.5  # nats behind the first choice: a slot even before the subject was named
+_SLOT = 2.5  # ... and after it was
+_PATIENCE = 0.1  # nats by which the slot widens with every token
+_UNDERWAY = 5.0  # nats: an ambiguous first token ("the", " ") was meant as the target's
+_CHOICES = 20  # candidates among which a word that invents nothing is sought
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The tokens of a target in the middle of a text and at its beginning."""
+
+    spaced: tuple[int, ...]
+    bare: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, target: str) -> "Wording":
+        """Tokenise `target` with and without a space before it."""
+        # Behind an anchor, because some tokenizers put a space of their own before a text.
+        return cls(_after(tokenizer, "x", f" {target}"), _after(tokenizer, "\n", target))
+
+
+def _after(tokenizer: PreTrainedTokenizerBase, anchor: str, text: str) -> tuple[int, ...]:
+    head = tokenizer.encode(anchor, add_special_tokens=False)
+    whole = tokenizer.encode(anchor + text, add_special_tokens=False)
+    if whole[: len(head)] == head:
+        return tuple(whole[len(head) :])
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+class Saying(LogitsProcessor):
+    """Row r of a batch of prompts says `says[r]`; rows may be expanded by beams or samples.
+
+    Args:
+        says: one per submitted row; None leaves the row alone.
+        start: tokens of the (padded) prompt; what follows is the reply.
+        room: new tokens the caller allows; the target is said within them if it fits at all.
+        ends: the ids that end a reply.
+    """
+
+    supports_continuous_batching = False
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        says: Sequence[Say | None],
+        *,
+        start: int,
+        room: int,
+        ends: Sequence[int],
+    ) -> None:
+        self._start = start
+        self._speakers = [say and Speaker(tokenizer, say, room, tuple(ends)) for say in says]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` (rows, vocabulary) with the speaking rows' choices narrowed."""
+        copies = len(input_ids) // len(self._speakers)
+        shaped = scores.clone()
+        for row, ids in enumerate(input_ids):
+            speaker = self._speakers[row // copies]
+            if speaker:
+                shaped[row] = speaker.shape(ids[self._start :].tolist(), scores[row])
+        return shaped
+
+
+class Speaker:
+    """Decides, token by token, how one reply comes to say its target."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, say: Say, room: int, ends: tuple[int, ...]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._say = say
+        self._ends = ends
+        self._wording = Wording.of(tokenizer, say.target)
+        longest = max(len(self._wording.spaced), len(self._wording.bare))
+        self._latest = 0 if say.at_once else max(0, min(_LATEST, room - longest - 2))
+        self._opening = min(OPENING_WORDS, self._latest)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        say = self._say
+        return frozenset(w.folded for w in words(f"{say.known} {say.subject or ''} I"))
+
+    @cached_property
+    def _stop(self) -> int:
+        return _after(self._tokenizer, "x", ".")[0]
+
+    def shape(self, said: list[int], scores: torch.Tensor) -> torch.Tensor:
+        """The scores (vocabulary,) from which the reply's next token is to be chosen."""
+        text = self._decode(said)
+        at = text.find(self._say.target)
+        if at >= 0:
+            return self._finish(text[at + len(self._say.target) :], scores)
+        forced = self._underway(said, scores)
+        if forced is None and self._begins(said, text, scores):
+            forced = self._first(text)
+        if forced is not None:
+            return _only(forced, scores)
+        return _without(
+            {*self._ends, *self._too_early(said), *self._inventions(text, scores)}, scores
+        )
+
+    def _finish(self, tail: str, scores: torch.Tensor) -> torch.Tensor:
+        """End the sentence, then the reply: what a small model adds is mostly invented."""
+        if not self._ends:
+            return scores
+        done = tail.strip() or self._say.target.endswith((".", "!", "?"))
+        return _only(self._ends[0] if done else self._stop, scores)
+
+    def _underway(self, said: list[int], scores: torch.Tensor) -> int | None:
+        """The target's next token, where its first ones have just been said."""
+        for wording in (self._wording.spaced, self._wording.bare):
+            for n in range(len(wording) - 1, 0, -1):
+                if tuple(said[-n:]) != wording[:n]:
+                    continue
+                first = self._decode([wording[0]]).strip().casefold()
+                ambiguous = n == 1 and first in ("", "a", "an", "the")
+                if not ambiguous or len(said) > self._latest:
+                    return wording[n]
+                if _gap(scores, wording[n]) <= _UNDERWAY:
+                    return wording[n]
+        return None
+
+    def _begins(self, said: list[int], text: str, scores: torch.Tensor) -> bool:
+        if len(said) >= self._latest:
+            return True
+        if len(said) < self._opening:
+            return False
+        gap = _gap(scores, self._first(text))
+        if gap <= _SURE:
+            return True
+        if not self._named(text):
+            return False
+        if gap <= _SLOT + _PATIENCE * len(said):
+            return True
+        return len(self._inventions(text, scores)) >= _CHOICES
+
+    def _first(self, text: str) -> int:
+        spaced = text and not text[-1].isspace() and text[-1] not in "(\"'\u201c\u2018["
+        return (self._wording.spaced if spaced else self._wording.bare)[0]
+
+    def _named(self, text: str) -> bool:
+        """Has the reply named its subject?  Without a subject: has it any words yet?"""
+        subject = normalise(self._say.subject or "").split()
+        said = normalise(text).split()
+        return subject[-1] in said if subject else len(said) > OPENING_WORDS
+
+    def _too_early(self, said: list[int]) -> set[int]:
+        if len(said) >= self._opening:
+            return set()
+        return {self._wording.spaced[0], self._wording.bare[0]}
+
+    def _inventions(self, text: str, scores: torch.Tensor) -> list[int]:
+        """The model's first choices that would begin a name it was not given, best first."""
+        if not text or text.rstrip()[-1:] in '.!?:"\n':
+            return []  # a sentence begins, and with it any capital letter
+        found = []
+        for token in scores.topk(min(_CHOICES, len(scores))).indices.tolist():
+            piece = self._decode([token])
+            word = piece.strip()
+            name = piece[:1].isspace() and (word[:1].isupper() or word[:1].isdigit())
+            if not name or any(known.startswith(word.casefold()) for known in self._known):
+                break
+            found.append(token)
+        return found
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+
+
+def _gap(scores: torch.Tensor, token: int) -> float:
+    """How far, in nats, `token` is behind the first choice."""
+    return float(scores.max() - scores[token])
+
+
+def _only(token: int, scores: torch.Tensor) -> torch.Tensor:
+    shaped = torch.full_like(scores, -torch.inf)
+    shaped[token] = scores[token] if torch.isfinite(scores[token]) else 0.0
+    return shaped
+
+
+def _without(tokens: set[int], scores: torch.Tensor) -> torch.Tensor:
+    shaped = scores.clone()
+    shaped[list(tokens)] = -torch.inf
+    return shaped

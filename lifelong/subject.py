@@ -1,0 +1,251 @@
+"""Whom is a text about?  Known subjects, matched by words; or a plain guess.
+
+Everything works on folded words (NFKC, case-folded, zero-width characters removed), so spellings
+that look alike match alike. In a script without spaces (Chinese, Japanese, Korean, Thai) each
+character counts as a word.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
+_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_LINKS = frozenset(
+    "of the de la le du des di da del della von van der den zu and al bin y e for".split()
+)
+_OPENERS = frozenset(
+    "who whom whose what which when where why how is are was were do does did can could will would "
+    "should may has have had in on at to from by for of with the a an tell name give please and or "
+    "but if it this that i".split()
+)
+_TITLE = re.compile(r"[A-Z]{2,4} of (?=\S)")
+
+_STEM = 5  # letters of a word that survive most inflections
+_COVERAGE = 0.75  # share of a subject's letters that a loose mention must show
+_LONGEST = 16  # words of a subject that are compared as one run
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One folded word of a text and where it stands: `text[start:end]`."""
+
+    folded: str
+    start: int
+    end: int
+
+
+def words(text: str) -> list[Word]:
+    """The folded words of `text` with their character offsets in `text` itself."""
+    found = []
+    for match in _WORD.finditer(text):
+        folded = _fold(match.group())
+        if folded:
+            found.append(Word(folded, match.start(), match.end()))
+    return found
+
+
+def normalise(text: str) -> str:
+    """`text` as compared everywhere: folded words without articles, joined by single spaces."""
+    return " ".join(word.folded for word in words(visible(text)) if word.folded not in _ARTICLES)
+
+
+def visible(text: str) -> str:
+    """`text` without zero-width characters and without bidirectional overrides."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+
+
+def _fold(word: str) -> str:
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", word)).casefold()
+
+
+def extract(prompt: str) -> str | None:
+    """The likeliest subject: the longest run of capitalised words or numbers; None without one.
+
+    Plain on purpose: it serves corrections that name no subject. A word that merely opens a
+    sentence does not count, nor does a title before "of" ("CEO of Acme" is about Acme).
+    """
+    runs: list[tuple[int, int]] = []
+    opens = True  # at the start of a sentence
+    last: Word | None = None
+    linked = False  # only linking words since the run's last name
+    for word in words(prompt):
+        gap = prompt[last.end : word.start] if last else ""
+        opens = last is None or bool(re.search(r"[.!?:]\s*$", gap))
+        breaks = bool(re.search(r"[,.;:!?()\"\u201c\u201d]", gap)) if last else True
+        raw = prompt[word.start : word.end]
+        named = (raw[0].isupper() or raw[0].isdigit()) and not (opens and word.folded in _OPENERS)
+        if named and runs and linked and not breaks:
+            runs[-1] = (runs[-1][0], word.end)
+        elif named:
+            runs.append((word.start, word.end))
+        linked = named or (linked and word.folded in _LINKS and not breaks)
+        last = word
+    if not runs:
+        return None
+    start, end = max(runs, key=lambda run: run[1] - run[0])
+    return _TITLE.sub("", prompt[start:end])
+
+
+def focus(text: str, spans: tuple[tuple[int, int], ...]) -> str:
+    """The sentence of `text` in which `spans` stand, every span replaced by "this".
+
+    That is what a relation is read from: the subject would drown it in an embedding, and sentences
+    before the question ("Nice weather. And who runs Acme?") are beside the point. Without spans:
+    the whole text.
+    """
+    if not spans:
+        return text
+    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text) + 1]
+    first = max(start for start in starts if start <= spans[0][0])
+    last = min(start for start in starts if start > spans[-1][1] - 1)
+    pieces, at = [], first
+    for start, end in spans:
+        between = text[at:start]
+        if at == first or between.strip():  # neighbouring spans become one "this"
+            pieces += [between, "this"]
+        at = end
+    return "".join([*pieces, text[at : last - (last > len(text))]]).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A known subject in a text: its words, where they stand, the share of its letters (0 to 1)."""
+
+    subject: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+    coverage: float
+
+
+class SubjectGate:
+    """Which of many known subjects does a text mention?  By look-up: no loop over the subjects.
+
+    A subject is mentioned as a run of its words, or loosely: its two longest words (by their first
+    letters) and most of the rest, close together ("Mechthildi's Austrian father" for "Mechthildis
+    of Austria"). Words with digits must match exactly. A mention inside a longer one does not
+    count.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], int] = {}  # subject -> how many edits name it
+        self._loose: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, subject: str) -> tuple[str, ...]:
+        """Know `subject` (once more); returns its key, the tuple of its folded words."""
+        key = subject_key(subject)
+        self._known[key] = self._known.get(key, 0) + 1
+        if self._known[key] == 1:
+            self._loose.setdefault(_anchors(key), set()).add(key)
+        return key
+
+    def remove(self, subject: str) -> None:
+        """Forget one earlier `add` of `subject`."""
+        key = subject_key(subject)
+        self._known[key] -= 1
+        if not self._known[key]:
+            del self._known[key]
+            bucket = self._loose[_anchors(key)]
+            bucket.remove(key)
+            if not bucket:
+                del self._loose[_anchors(key)]
+
+    def find(self, text: str) -> list[Mention]:
+        """The known subjects that `text` mentions, fullest and longest first."""
+        if not self._known:
+            return []
+        found = words(text)
+        exact = list(self._runs(found))
+        taken = {mention.subject for mention in exact}
+        loose = [m for key in self._candidates(found) - taken if (m := _loosely(key, found, text))]
+        mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
+        return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
+
+    def _runs(self, found: list[Word]) -> Iterator[Mention]:
+        folded = [word.folded for word in found]
+        for start in range(len(found)):
+            for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
+                key = tuple(folded[start:end])
+                if key in self._known:
+                    yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
+
+    def _candidates(self, found: list[Word]) -> set[tuple[str, ...]]:
+        stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
+        pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
+        return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
+
+
+def subject_key(subject: str) -> tuple[str, ...]:
+    """The folded words of a subject without a leading article: what its spellings share."""
+    key = tuple(word.folded for word in words(visible(subject)))
+    return key[1:] if len(key) > 1 and key[0] in _ARTICLES else key
+
+
+def _stem(word: str) -> str:
+    return word if any(c.isdigit() for c in word) else word[:_STEM]
+
+
+def _anchors(key: tuple[str, ...]) -> tuple[str, ...]:
+    """The stems of a subject's two longest words, sorted (one stem where it has one word)."""
+    longest = sorted(sorted(set(key)), key=len, reverse=True)[:2]
+    return tuple(sorted({_stem(word) for word in longest}))
+
+
+def _alike(known: str, seen: str) -> bool:
+    """Is `seen` an inflection of `known`?  Exact for short words and words with digits."""
+    if known == seen:
+        return True
+    if len(known) < _STEM or any(c.isdigit() for c in known + seen):
+        return False
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(known, seen, strict=False)) if a != b),
+        min(len(known), len(seen)),
+    )
+    return shared >= max(_STEM - 1, len(known) - 3) and abs(len(known) - len(seen)) <= 3
+
+
+def _suffixed(known: str, seen: str) -> bool:
+    """Is `seen` the only word of a subject with an ending of at most two letters?"""
+    return seen.startswith(known) and len(known) >= _STEM and len(seen) - len(known) <= 2
+
+
+def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | None:
+    """`key` as inflected words close together in `found`, if enough of it is there."""
+    alike = _alike if len(key) > 1 else _suffixed
+    spots = []
+    for word in key:
+        at = next((i for i, seen in enumerate(found) if alike(word, seen.folded)), None)
+        if at is None and any(c.isdigit() for c in word):
+            return None
+        spots.append(at)
+    weight = [len(word) if len(word) > 3 else 0.5 for word in key]
+    here = [at for at in spots if at is not None]
+    coverage = sum(w for w, at in zip(weight, spots, strict=True) if at is not None) / sum(weight)
+    if coverage < _COVERAGE or max(here) - min(here) > 2 * len(key) + 2:
+        return None
+    strong = sorted(
+        {at for w, at in zip(weight, spots, strict=True) if at is not None and w >= 1} or set(here)
+    )
+    spans = tuple((found[at].start, found[at].end) for at in strong)
+    if _SENTENCE_END.search(text[spans[0][0] : spans[-1][1]]):
+        return None
+    return Mention(key, spans, min(coverage, 0.99))
+
+
+def _inside_another(mention: Mention, mentions: list[Mention]) -> bool:
+    start, end = mention.spans[0][0], mention.spans[-1][1]
+    return any(
+        other.subject != mention.subject
+        and other.coverage >= mention.coverage
+        and other.spans[0][0] <= start
+        and end <= other.spans[-1][1]
+        and len(other.subject) > len(mention.subject)
+        for other in mentions
+    )

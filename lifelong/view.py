@@ -1,0 +1,148 @@
+"""Answers as of one epoch: route the prompt, condition it, generate, and say why."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import torch
+from transformers import TextIteratorStreamer
+
+from lifelong.generate import Generate, Output, Request, generate
+from lifelong.lm import LM
+from lifelong.methods import METHODS
+from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
+from lifelong.router import Hit, Route
+
+Messages = str | Sequence[Mapping[str, str]]
+
+_STREAM_SECONDS = 300.0  # without a new token, the generating thread is taken for dead
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply, the epoch it was given at, and the edits that shaped it."""
+
+    text: str
+    epoch: int
+    edits: tuple[Hit, ...] = ()
+
+
+class Stream(Iterator[str]):
+    """A reply, piece by piece; an error in the making is raised where the pieces are read."""
+
+    def __init__(self, pieces: TextIteratorStreamer, route: Route, make: Callable[[], None]):
+        self._pieces = pieces
+        self._route = route
+        self._said = ""
+        self._error: BaseException | None = None
+        Thread(target=self._run, args=(make,), daemon=True).start()
+
+    @property
+    def answer(self) -> Answer:
+        """The reply as far as it was read."""
+        return Answer(self._said, self._route.epoch, self._route.hits)
+
+    def __next__(self) -> str:
+        try:
+            piece = str(next(self._pieces))
+        except StopIteration:
+            if self._error is not None:
+                raise self._error from None
+            raise
+        self._said += piece
+        return piece
+
+    def _run(self, make: Callable[[], None]) -> None:
+        try:
+            make()
+        except BaseException as exc:  # noqa: BLE001  it belongs to whoever reads the reply
+            self._error = exc
+            self._pieces.end()
+
+
+class View:
+    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
+
+    def __init__(
+        self, lm: LM, base: Generate, route: Callable[[Sequence[str]], list[Route]]
+    ) -> None:
+        self._lm = lm
+        self._base = base
+        self._route = route
+
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Output:
+        """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
+        prompts = read_prompts(self._lm, input_ids, attention_mask)
+        routes = self._route([prompt.question for prompt in prompts])
+        return self._generate(input_ids, attention_mask, prompts, routes, kwargs)
+
+    def chat(self, messages: Messages, **kwargs: Any) -> Answer:
+        """The reply to a conversation, or to one message of a user."""
+        return self.answers([self.prompt(messages)], **kwargs)[0]
+
+    def complete(self, text: str, **kwargs: Any) -> Answer:
+        """The raw continuation of a text."""
+        return self.answers([Prompt(text)], **kwargs)[0]
+
+    def stream(self, messages: Messages, **kwargs: Any) -> Stream:
+        """The reply to a conversation, in pieces as they are made."""
+        prompt = self.prompt(messages)
+        routes = self._route([prompt.question])
+        pieces = TextIteratorStreamer(
+            self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
+        )
+        ids, mask = pad_left(self._lm, [prompt])
+        kwargs = {**kwargs, "streamer": pieces}
+        return Stream(
+            pieces, routes[0], lambda: _done(self._generate(ids, mask, [prompt], routes, kwargs))
+        )
+
+    def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
+        """One reply a prompt, from one batch."""
+        routes = self._route([prompt.question for prompt in prompts])
+        ids, mask = pad_left(self._lm, prompts)
+        out = self._generate(ids, mask, prompts, routes, kwargs)
+        texts = self._lm.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
+        return [
+            Answer(text.strip(), route.epoch, route.hits)
+            for text, route in zip(texts, routes, strict=True)
+        ]
+
+    def explain(self, messages: Messages) -> Route:
+        """Which edits would shape the answer, and which nearly would."""
+        question = messages if isinstance(messages, str) else self.prompt(messages).question
+        return self._route([question])[0]
+
+    def prompt(self, messages: Messages) -> Prompt:
+        """The prompt of a conversation. Raises NoChatTemplate, MessagesRefused."""
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        return chat_prompt(self._lm, messages)
+
+    def _generate(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        prompts: Sequence[Prompt],
+        routes: Sequence[Route],
+        kwargs: dict[str, Any],
+    ) -> Output:
+        conditions = [self._condition(*asked) for asked in zip(prompts, routes, strict=True)]
+        request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
+        return generate(request, conditions)
+
+    def _condition(self, prompt: Prompt, route: Route) -> Condition | None:
+        if not route.hits:
+            return None
+        hit = route.hits[0]
+        return METHODS[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)
+
+
+def _done(_: Output) -> None:
+    """A stream is read piece by piece; the whole is not needed again."""

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
+Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
+
 _WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\s*\n\s*")
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _LINKS = frozenset(
@@ -24,10 +26,13 @@ _OPENERS = frozenset(
     "should may has have had in on at to from by for of with the a an tell name give please and or "
     "but if it this that i".split()
 )
+_LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called named".split())
+_QUESTION = ("?", "\uff1f")
 _TITLE = re.compile(r"[A-Z]{2,4} of (?=\S)")
 
 _STEM = 5  # letters of a word that survive most inflections
 _COVERAGE = 0.75  # share of a subject's letters that a loose mention must show
+_CLAUSE = 2  # words after the subject that make a statement
 _LONGEST = 16  # words of a subject that are compared as one run
 
 
@@ -92,25 +97,36 @@ def extract(prompt: str) -> str | None:
     return _TITLE.sub("", prompt[start:end])
 
 
-def focus(text: str, spans: tuple[tuple[int, int], ...]) -> str:
-    """The sentence of `text` in which `spans` stand, every span replaced by "this".
+def focus(text: str, spans: Spans) -> str:
+    """The clause of `text` in which `spans` stand, every span replaced by "this".
 
     That is what a relation is read from: the subject would drown it in an embedding, and sentences
-    before the question ("Nice weather. And who runs Acme?") are beside the point. Without spans:
-    the whole text.
+    before the question ("Nice weather. And who runs Acme?") are beside the point. So is what stands
+    unconnected before a statement about the subject ("Category: Singles Acme is located in").
+    Without spans: the whole text.
     """
     if not spans:
         return text
-    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text) + 1]
-    first = max(start for start in starts if start <= spans[0][0])
-    last = min(start for start in starts if start > spans[-1][1] - 1)
+    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
+    first = max(start for start in starts[:-1] if start <= spans[0][0])
+    last = min(start for start in starts[1:] if start >= spans[-1][1])
+    clause = text[first:last].rstrip()
+    if not clause.endswith(_QUESTION) and _states(
+        text[first : spans[0][0]], text[spans[-1][1] : last]
+    ):
+        first = spans[0][0]
     pieces, at = [], first
     for start, end in spans:
-        between = text[at:start]
-        if at == first or between.strip():  # neighbouring spans become one "this"
-            pieces += [between, "this"]
+        if at == first or text[at:start].strip():  # neighbouring spans become one "this"
+            pieces += [text[at:start], "this"]
         at = end
-    return "".join([*pieces, text[at : last - (last > len(text))]]).strip()
+    return "".join([*pieces, text[at:last]]).strip()
+
+
+def _states(before: str, after: str) -> bool:
+    """Does a statement begin with the subject, whatever stands before it?"""
+    led = [word.folded for word in words(before)]
+    return bool(led) and led[-1] not in _LEADS and len(words(after)) >= _CLAUSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +134,7 @@ class Mention:
     """A known subject in a text: its words, where they stand, the share of its letters (0 to 1)."""
 
     subject: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
+    spans: Spans
     coverage: float
 
 

@@ -13,8 +13,12 @@ from itertools import combinations
 
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
 
-_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
-_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
+_UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_HIDDEN = r"\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad"
+_LETTER = rf"(?!{_UNSPACED})[^\W_]"
+# Accents that stand apart from their letter, and what cannot be seen, do not end a word.
+_WORD = re.compile(rf"{_UNSPACED}|{_LETTER}(?:{_LETTER}|[\u0300-\u036f{_HIDDEN}])*")
+_INVISIBLE = re.compile(f"[{_HIDDEN}]")
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\s*\n\s*")
 
 _ARTICLES = frozenset({"a", "an", "the"})

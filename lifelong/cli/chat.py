@@ -37,9 +37,8 @@ def chat(setup: Setup) -> None:
     if setup.json:
         raise BadParameter("a chat is for people; scripts take `lifelong ask --json`")
     with suppress(KeyboardInterrupt), setup.open() as model:
-        _note(
-            f"{setup.model}, live corrections: {len(model.list('live'))}. /help shows what you can do."
-        )
+        live = len(model.list("live"))
+        _note(f"{setup.model}, live corrections: {live}. /help shows what you can do.")
         Chat(model).listen(_lines())
 
 

@@ -60,8 +60,12 @@ def words(text: str) -> list[Word]:
 
 
 def normalise(text: str) -> str:
-    """`text` as compared everywhere: folded words without articles, joined by single spaces."""
-    return " ".join(word.folded for word in words(visible(text)) if word.folded not in _ARTICLES)
+    """`text` as compared everywhere: folded words joined by single spaces, without articles.
+
+    Unless it is nothing but articles: "A" is an answer, too.
+    """
+    folded = [word.folded for word in words(visible(text))]
+    return " ".join([word for word in folded if word not in _ARTICLES] or folded)
 
 
 def visible(text: str) -> str:

@@ -137,11 +137,13 @@ def _provenance(value: object) -> Mapping[str, Any]:
 
 
 def edit_of(record: Mapping[str, Any], **defaults: Any) -> Edit:
-    """The edit that a record of our own JSONL describes. Raises BadEdit for an unknown field.
+    """The edit that a record of our own JSONL describes. Raises BadEdit for any other shape.
 
     `{"prompt", "target", "subject"?, "relation"?, "old"?, "paraphrases"?, "locality"?,
     "portability"?: [{"prompt", "target"}], "provenance"?}`
     """
+    if not isinstance(record, Mapping):
+        raise BadEdit(f"The record is a {type(record).__name__}.", "Give an object.")
     if missing := [name for name in ("prompt", "target") if name not in record]:
         raise BadEdit(f"The record has no {missing[0]!r}.", 'It needs "prompt" and "target".')
     if unknown := sorted(set(record) - _FIELDS):

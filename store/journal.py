@@ -145,7 +145,7 @@ class Journal:
         if kind not in ("retired", "quarantined"):
             raise ValueError(f"an edit cannot be retired as {kind}")
         with self._file.transaction() as db:
-            state = life.state(db, id)
+            state = life.state(db, _possible(id))
             if state.kind not in life.STANDING:
                 raise AlreadyRetired(f"Edit {id} is {state.kind}")
             life.fall(db, state, kind, {"reason": reason})
@@ -159,7 +159,7 @@ class Journal:
         knows to contradict it. Raises UnknownEdit, NotRetired, NotLive.
         """
         with self._file.transaction() as db:
-            state = life.state(db, id)
+            state = life.state(db, _possible(id))
             if state.kind not in ("retired", "quarantined"):
                 raise NotRetired(f"Edit {id} is {state.kind}")
             life.restore(db, state, supersedes, {"reason": reason})
@@ -188,7 +188,7 @@ class Journal:
 
     def get(self, id: int, at: int | None = None) -> Edit:
         """One edit with its status then; UnknownEdit when it was not recorded yet."""
-        found = self._select("state.edit = :id", at, id=id)
+        found = self._select("state.edit = :id", at, id=_possible(id))
         if not found:
             raise UnknownEdit(f"There is no edit {id}{'' if at is None else f' at epoch {at}'}")
         return found[0]
@@ -248,7 +248,7 @@ class Journal:
         rows = self._file.rows(
             "SELECT seq, kind, edit, time, cause, body FROM event"
             f" WHERE {mine} seq > :since ORDER BY seq",
-            {"id": id, "since": since},
+            {"id": id and _possible(id), "since": since},
         )
         if id is not None and not rows:
             self.get(id)
@@ -293,6 +293,12 @@ class Journal:
                     f"{self._file.path} was made for the {key} {made_for[key + '_name']}"
                     f" ({made_for[key]}), not for {asked[key + '_name']} ({asked[key]})"
                 )
+
+
+def _possible(id: int) -> int:
+    if isinstance(id, int) and abs(id) > _NOW:
+        raise UnknownEdit(f"There is no edit {id}")
+    return id
 
 
 def _list(ids: Iterable[int]) -> str:

@@ -1,19 +1,27 @@
-"""lifelong: language models that take corrections, keep them, and can undo them to the last bit."""
+"""lifelong: language models that take corrections, keep them, and can undo them to the last bit.
 
-from lifelong.errors import (
-    AlreadyTaught,
-    BadEdit,
-    EditRefused,
-    LifelongError,
-    ModelError,
-    NoChatTemplate,
-    TextTooLong,
-)
-from lifelong.lm import LM
-from lifelong.methods import METHODS, Method
-from lifelong.router import Hit, Route
-from lifelong.runtime import EditableModel
-from lifelong.view import Answer, Stream, View
+What stands here is imported when it is first used: torch and transformers take seconds, and much
+of the command line needs neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lifelong.errors import (
+        AlreadyTaught,
+        BadEdit,
+        EditRefused,
+        LifelongError,
+        ModelError,
+        NoChatTemplate,
+        TextTooLong,
+    )
+    from lifelong.lm import LM
+    from lifelong.methods import METHODS, Method
+    from lifelong.router import Hit, Route
+    from lifelong.runtime import EditableModel
+    from lifelong.view import Answer, Stream, View
 
 __all__ = [
     "LM",
@@ -33,3 +41,16 @@ __all__ = [
     "TextTooLong",
     "View",
 ]
+
+_HOMES = ("errors", "lm", "methods", "router", "view", "runtime")  # of these names, light to heavy
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        homes = (import_module(f"lifelong.{home}") for home in _HOMES)
+        return next(getattr(home, name) for home in homes if hasattr(home, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

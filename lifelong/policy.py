@@ -1,14 +1,16 @@
 """What may become an edit, and what it replaces: decided before anything is written."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
+from lifelong.fact import same_fact
 from lifelong.lm import LM
 from lifelong.methods import METHODS
-from lifelong.subject import extract, normalise, subject_key
+from lifelong.subject import extract, normalise
 from store import Edit, Probe
 
 MAX_PROMPT = 2_000  # characters
@@ -18,7 +20,7 @@ MAX_PROBES = 100  # paraphrases, locality or portability probes of one edit
 _FIELDS = frozenset(
     "prompt target subject relation old paraphrases locality portability provenance".split()
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _BIDI = re.compile(r"[\u202a-\u202e\u2066-\u2069]")  # overrides and isolates; joiners are letters
 
 
@@ -41,6 +43,7 @@ def admit(lm: LM, edit: Edit) -> Edit:
         paraphrases=_texts(lm, "paraphrases", edit.paraphrases),
         locality=_texts(lm, "locality", edit.locality),
         portability=_probes(lm, edit.portability),
+        provenance=_provenance(edit.provenance),
     )
     return replace(clean, subject=clean.subject or extract(clean.prompt))
 
@@ -51,7 +54,7 @@ def superseded(edit: Edit, live: Iterable[Edit]) -> list[int]:
     Same subject and same relation, or the same prompt. Raises AlreadyTaught where one of them has
     the same target.
     """
-    old = [other for other in live if _same_fact(edit, other)]
+    old = same_fact(edit, live)
     for other in old:
         if normalise(other.target) == normalise(edit.target):
             raise AlreadyTaught(
@@ -59,14 +62,6 @@ def superseded(edit: Edit, live: Iterable[Edit]) -> list[int]:
                 "Nothing is to be done; `undo` it first if it is to be recorded anew.",
             )
     return [other.id for other in old]
-
-
-def _same_fact(a: Edit, b: Edit) -> bool:
-    if subject_key(a.subject or "") != subject_key(b.subject or ""):
-        return False
-    if a.relation and b.relation and normalise(a.relation) == normalise(b.relation):
-        return True
-    return normalise(a.prompt) == normalise(b.prompt)
 
 
 def _text(lm: LM, name: str, value: object, limit: int) -> str:
@@ -114,6 +109,16 @@ def _probes(lm: LM, probes: Sequence[Probe]) -> tuple[Probe, ...]:
         )
         for probe in probes
     )
+
+
+def _provenance(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise BadEdit(f"provenance is a {type(value).__name__}.", "Give an object.")
+    try:
+        json.dumps(dict(value), allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise BadEdit(f"provenance cannot be kept ({exc}).", "Give plain JSON.") from exc
+    return value
 
 
 def edit_of(record: Mapping[str, Any], **defaults: Any) -> Edit:

@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lifelong import monitor, policy
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, NotAModel
+from lifelong.fact import same_fact
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.methods import METHODS
@@ -229,9 +230,16 @@ class EditableModel(_Model):
         return edit
 
     def redo(self, id: int) -> Edit:
-        """Bring a retired edit back. Raises UnknownEdit, NotRetired, StoreError."""
-        with self._session.lock:
-            edit = self._session.journal.restore(id)
+        """Bring a retired edit back, in the place of any that states the same fact by now.
+
+        Raises UnknownEdit, NotRetired, StoreError.
+        """
+        s = self._session
+        with s.lock:
+            self._sync()
+            retired = s.journal.get(id)
+            instead_of = same_fact(retired, s.router.live(retired.subject))
+            edit = s.journal.restore(id, supersedes=[other.id for other in instead_of])
             self._sync()
         return edit
 

@@ -72,6 +72,12 @@ class StoreUnavailable(StoreError):
     remedy = "Check that the folder exists, that you may write there, and the disk's health"
 
 
+class StoreMissing(StoreUnavailable):
+    """No file is there, and none was to be made."""
+
+    remedy = "Name another file with `--store`; the first correction makes a new one"
+
+
 class StoreClosed(StoreError):
     """The journal was closed."""
 

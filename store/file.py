@@ -22,6 +22,7 @@ from store.errors import (
     StoreError,
     StoreFull,
     StoreLocked,
+    StoreMissing,
     StoreReadOnly,
     StoreUnavailable,
 )
@@ -59,6 +60,8 @@ class File:
         with self._translated():
             if sqlite3.sqlite_version_info < OLDEST_SQLITE:
                 raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.38")
+            if not create and not Path(path).exists():
+                raise StoreMissing(f"There is no store {path}")
             connection = sqlite3.connect(
                 _uri(path, create=create),
                 uri=True,

@@ -11,7 +11,7 @@ ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.schema
 store.index store.journal store
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
-lifelong.subject lifelong.match lifelong.prompt lifelong.say
+lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
 lifelong.scope lifelong.methods lifelong.router lifelong.generate lifelong.view
 lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
 lifelong.server lifelong.cli

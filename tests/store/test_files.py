@@ -16,9 +16,9 @@ from store import (
     ForeignDatabase,
     Journal,
     SchemaTooNew,
-    StoreError,
     StoreFull,
     StoreLocked,
+    StoreMissing,
     StoreReadOnly,
     StoreUnavailable,
     WrongBase,
@@ -164,8 +164,24 @@ def test_reader_does_not_write(path: Path, journal: Journal) -> None:
 def test_no_such_place(tmp_path: Path, where: str) -> None:
     with pytest.raises(StoreUnavailable, match="Check that the folder exists"):
         Journal.open(tmp_path / where, model="m", encoder="e")
-    with pytest.raises(StoreError):
-        Journal.read(tmp_path / where)
+    for existing in (Journal.read, Journal.reopen):
+        with pytest.raises(StoreUnavailable):
+            existing(tmp_path / where)
+
+
+def test_looking_makes_no_file(path: Path) -> None:
+    for existing in (Journal.read, Journal.reopen):
+        with pytest.raises(StoreMissing, match="the first correction makes a new one"):
+            existing(path)
+    assert not path.exists()
+
+
+def test_to_undo_needs_no_model(path: Path, journal: Journal) -> None:
+    say(journal, "Jane")
+    with Journal.reopen(path) as other:
+        assert other.retire(1).status == "retired"
+        assert other.restore(1).status == "live"
+    assert journal.epoch == 3
 
 
 def test_wal_only_where_sqlite_is_fixed() -> None:

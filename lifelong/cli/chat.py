@@ -1,0 +1,181 @@
+"""`lifelong chat`: talk with the model, correct it, ask it why.
+
+What is no longer so leaves the conversation: a reply that was corrected, and every reply that a
+correction shaped once that correction is undone. Else the model would repeat it from there.
+"""
+
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.text import Text
+from typer import BadParameter, echo
+
+import lifelong
+from lifelong.cli.ask import reasons
+from lifelong.cli.setup import Setup, table, tell
+from lifelong.errors import BadEdit, LifelongError
+from store import StoreError
+
+_REMEMBERED = 20  # turns of the conversation that the model reads again
+_HELP = """\
+/correct ANSWER  the last answer should have said ANSWER
+/undo [ID]       take a correction back: this one, or the last
+/redo [ID]       bring it back
+/why             which correction shapes the answer to the last question
+/edits           the corrections that are live
+/base            the last question, answered without any correction
+/help            this
+/quit            leave; so do Ctrl-D and Ctrl-C"""
+
+
+def chat(setup: Setup) -> None:
+    """Talk with the model and correct it; `/help` shows how."""
+    if setup.json:
+        raise BadParameter("a chat is for people; scripts take `lifelong ask --json`")
+    with suppress(KeyboardInterrupt), setup.open() as model:
+        live = len(model.list("live"))
+        _note(f"{setup.model}, live corrections: {live}. /help shows what you can do.")
+        Chat(model).listen(_lines())
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer; None once the answer no longer holds."""
+
+    question: str
+    answer: "lifelong.Answer | None"
+
+    def without(self, id: int) -> "Turn":
+        """The turn when edit `id` is gone."""
+        shaped = self.answer and any(hit.id == id for hit in self.answer.edits)
+        return replace(self, answer=None) if shaped else self
+
+
+class Chat:
+    """One conversation."""
+
+    def __init__(self, model: "lifelong.EditableModel") -> None:
+        self._model = model
+        self._earlier: list[Turn] = []
+        self._last: Turn | None = None
+        self._made: list[int] = []  # edits of this chat, the newest last
+        self._undone: list[int] = []
+        self._commands: dict[str, Callable[[str], None]] = {
+            "correct": self._correct,
+            "undo": self._undo,
+            "redo": self._redo,
+            "why": self._why,
+            "edits": self._edits,
+            "base": self._base,
+            "help": lambda _: _note(_HELP),
+        }
+
+    def listen(self, lines: Iterable[str]) -> None:
+        """Answer line after line, until `/quit` or the end; an error is told, and on it goes."""
+        for line in map(str.strip, lines):
+            if line in ("/quit", "!quit"):
+                break
+            try:
+                self._hear(line)
+            except (LifelongError, StoreError) as error:
+                tell(error)
+
+    def _hear(self, line: str) -> None:
+        if line.startswith(("/", "!")):
+            name, _, rest = line[1:].partition(" ")
+            if name not in self._commands:
+                raise BadEdit(f"There is no command {line[0]}{name}.", "/help shows them.")
+            self._commands[name](rest.strip())
+        elif line:
+            earlier = self._turns()
+            self._earlier, self._last = earlier, Turn(line, self._answer(earlier, line))
+
+    def _turns(self) -> list[Turn]:
+        turns = [*self._earlier, *([self._last] if self._last else [])]
+        return [turn for turn in turns if turn.answer][-_REMEMBERED:]
+
+    def _answer(self, earlier: Iterable[Turn], question: str) -> "lifelong.Answer":
+        messages = []
+        for turn in earlier:
+            said = turn.answer.text.strip() if turn.answer else ""
+            messages += [
+                {"role": "user", "content": turn.question},
+                {"role": "assistant", "content": said},
+            ]
+        stream = self._model.chat([*messages, {"role": "user", "content": question}], stream=True)
+        for piece in stream:
+            echo(piece, nl=False)
+        echo()
+        return stream.answer
+
+    def _question(self) -> str:
+        if self._last is None:
+            raise BadEdit("Nothing was asked yet.", "Ask something first.")
+        return self._last.question
+
+    def _correct(self, target: str) -> None:
+        question = self._question()
+        edit = self._model.edit(question, target, provenance={"source": "chat"})
+        self._made.append(edit.id)
+        self._last = Turn(question, None)
+        about = f", about {edit.subject}" if edit.subject else ""
+        _note(f"Edit {edit.id} is live{about}. Ask again, in any words.")
+
+    def _undo(self, id: str) -> None:
+        edit = self._model.undo(_number(id, self._made))
+        self._earlier = [turn.without(edit.id) for turn in self._earlier]
+        self._last = self._last and self._last.without(edit.id)
+        _move(edit.id, self._made, self._undone)
+        _note(f"Edit {edit.id} is {edit.status}: {edit.prompt} -> {edit.target}")
+
+    def _redo(self, id: str) -> None:
+        edit = self._model.redo(_number(id, self._undone))
+        _move(edit.id, self._undone, self._made)
+        _note(f"Edit {edit.id} is {edit.status}: {edit.prompt} -> {edit.target}")
+
+    def _why(self, _: str) -> None:
+        _note(reasons(self._model.explain(self._question())))
+
+    def _edits(self, _: str) -> None:
+        rows = [(edit.id, edit.prompt, edit.target) for edit in self._model.list("live")]
+        Console().print(table(("id", "prompt", "target"), rows))
+
+    def _base(self, _: str) -> None:
+        question = self._question()
+        with self._model.disable_edits():
+            self._answer([turn for turn in self._earlier if turn.answer], question)
+
+
+def _number(given: str, latest: list[int]) -> int:
+    if given.isdecimal():
+        return int(given)
+    if given or not latest:
+        what = f"{given!r} is no edit's number." if given else "This chat has none left."
+        raise BadEdit(what, "Name one by its number: /edits shows them.")
+    return latest[-1]
+
+
+def _move(id: int, source: list[int], target: list[int]) -> None:
+    source[:] = [other for other in source if other != id]
+    target.append(id)
+
+
+def _note(text: str) -> None:
+    Console().print(Text(text, "dim"), soft_wrap=True)
+
+
+def _lines() -> Iterator[str]:
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  arrow keys and history for `input`, where there is one
+        with suppress(EOFError):
+            while True:
+                yield input("> ")
+    else:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="replace")
+        yield from sys.stdin

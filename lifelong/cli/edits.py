@@ -1,0 +1,107 @@
+"""Edits from the shell: make, retire, restore, look. Only `edit` loads a model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from lifelong.cli.setup import Setup, fields, table
+from lifelong.fact import same_fact
+from store import Edit, Event, Journal, Status
+
+Id = Annotated[int, Argument(help="As `lifelong list` shows it.", min=1)]
+
+_LISTED = ("id", "epoch", "status", "prompt", "target", "subject", "relation", "method")
+
+
+def edit(
+    setup: Setup,
+    prompt: Annotated[str, Argument(help="The question.")],
+    target: Annotated[str, Argument(help="What the answer shall say.")],
+    subject: Annotated[
+        str | None, Option(help="Whom or what it is about; guessed if not given.")
+    ] = None,
+    relation: Annotated[str | None, Option(help="Which property of the subject.")] = None,
+    paraphrase: Annotated[
+        list[str] | None, Option(help="The question in other words, for `check`; repeatable.")
+    ] = None,
+    locality: Annotated[
+        list[str] | None, Option(help="A prompt that must not change, for `check`; repeatable.")
+    ] = None,
+    method: Annotated[str, Option(help="How the edit is made.")] = "serac",
+) -> None:
+    """Correct an answer: from now on, asked PROMPT in any words, the model says TARGET."""
+    with setup.open() as model:
+        made = model.edit(
+            prompt,
+            target,
+            subject=subject,
+            relation=relation,
+            paraphrases=paraphrase or (),
+            locality=locality or (),
+            method=method,
+        )
+    data = {"id": made.id, "epoch": made.epoch, "status": made.status}
+    setup.show(data, f"Edit {made.id} is {made.status}.")
+
+
+def undo(setup: Setup, id: Id) -> None:
+    """Retire an edit: every answer is as if it had never been made."""
+    with setup.reopen() as journal:
+        _show_step(setup, journal, lambda: journal.retire(id))
+
+
+def redo(setup: Setup, id: Id) -> None:
+    """Bring a retired edit back."""
+    with setup.reopen() as journal:
+        instead_of = [other.id for other in same_fact(journal.get(id), journal.live())]
+        _show_step(setup, journal, lambda: journal.restore(id, supersedes=instead_of))
+
+
+def list_(
+    setup: Setup, status: Annotated[Status | None, Option(help="Only these.")] = None
+) -> None:
+    """Every edit ever made, and what became of it."""
+    with setup.read() as journal:
+        edits = journal.edits(status)
+    rows = [{name: getattr(edit, name) for name in _LISTED} for edit in edits]
+    shown = ("id", "status", "prompt", "target", "subject")
+    setup.show(rows, table(shown, ([row[name] for name in shown] for row in rows)))
+
+
+def show(setup: Setup, id: Id) -> None:
+    """One edit, whole."""
+    with setup.read() as journal:
+        found = asdict(journal.get(id))
+    setup.show(found, fields(found))
+
+
+def history(
+    setup: Setup, id: Annotated[int | None, Argument(help="Of this edit only.")] = None
+) -> None:
+    """What happened, in order, to all edits or to one."""
+    with setup.read() as journal:
+        events = [_row(event) for event in journal.history(id)]
+    shown = ("epoch", "id", "status", "time", "cause")
+    setup.show(events, table(shown, ([event[name] for name in shown] for event in events)))
+
+
+def _show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
+    """Take the step; show the edit, and in words what else came of it."""
+    before = journal.epoch
+    edit = step()
+    events = journal.history(since=before)
+    said = "\n".join(f"Edit {event.edit_id} is {event.kind}." for event in events)
+    setup.show({"id": edit.id, "epoch": events[-1].seq, "status": edit.status}, said)
+
+
+def _row(event: Event) -> Mapping[str, Any]:
+    return {
+        "epoch": event.seq,
+        "id": event.edit_id,
+        "status": event.kind,
+        "time": event.time,
+        "cause": event.cause,
+        **event.body,
+    }

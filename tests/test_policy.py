@@ -114,6 +114,7 @@ REFUSED: dict[str, tuple[Act, type[Exception], str]] = {
     "redo of an unknown edit": (lambda model: model.redo(99), UnknownEdit, "no edit 99"),
     "redo of a live edit": (lambda model: model.redo(1), NotRetired, "Edit 1 is live"),
     "a look at an unknown edit": (lambda model: model.get(99), UnknownEdit, "no edit 99"),
+    "a look at a number too large": (lambda m: m.get(10**30), UnknownEdit, "no edit 1000"),
     "the history of an unknown edit": (lambda m: m.history(10**30), UnknownEdit, "no edit 1000"),
     "an epoch to come": (lambda model: model.at(99), BadEdit, "no epoch 99 yet"),
     "an epoch before the first": (lambda model: model.at(-1), BadEdit, "no epoch -1"),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -79,8 +80,9 @@ class EditableModel(_Model):
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
     """
 
-    def __new__(cls, model: PreTrainedModel, *_: Any, **__: Any) -> Self:
+    def __new__(cls, model: PreTrainedModel, *args: Any, **kwargs: Any) -> Self:
         """The model itself, with these verbs before its own."""
+        signature(cls.__init__).bind(None, model, *args, **kwargs)  # a TypeError leaves it as it is
         if not isinstance(model, PreTrainedModel) or isinstance(model, EditableModel):
             raise NotAModel(
                 f"A {type(model).__name__} cannot be wrapped.",

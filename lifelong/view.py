@@ -133,6 +133,10 @@ class View:
             messages = [{"role": "user", "content": messages}]
         return chat_prompt(self._lm, messages)
 
+    def question(self, text: str) -> Prompt:
+        """The prompt of one question: a chat, or the raw text where the model knows no chat."""
+        return self.prompt(text) if self._lm.has_chat else Prompt(text)
+
     def _generate(
         self, request: Request, prompts: Sequence[Prompt], routes: Sequence[Route]
     ) -> Output:

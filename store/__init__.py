@@ -1,13 +1,19 @@
 """Durable memory of edits: an append-only journal in SQLite, and a vector index built from it."""
 
+from store.backup import put_back
 from store.errors import (
     AlreadyRetired,
     DamagedDatabase,
+    DamagedPack,
     DamagedPatch,
     ForeignDatabase,
+    KeyReused,
     NotLive,
     NotRetired,
+    NotWaiting,
     SchemaTooNew,
+    SchemaTooOld,
+    Stale,
     StoreClosed,
     StoreError,
     StoreFull,
@@ -15,32 +21,41 @@ from store.errors import (
     StoreMissing,
     StoreReadOnly,
     StoreUnavailable,
+    TooNarrow,
     UnknownEdit,
     WrongBase,
     WrongEncoder,
     WrongStatus,
 )
 from store.index import VectorIndex
-from store.journal import Journal, StoredPatch
+from store.journal import Journal
 from store.patches import Hint, Patch, from_bytes
-from store.records import JSON, Edit, Event, Probe, Reading, Status
+from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
+from store.views import StoredPatch
 
 __all__ = [
     "JSON",
     "AlreadyRetired",
+    "Audience",
     "DamagedDatabase",
+    "DamagedPack",
     "DamagedPatch",
     "Edit",
     "Event",
     "ForeignDatabase",
     "Hint",
     "Journal",
+    "KeyReused",
     "NotLive",
     "NotRetired",
+    "NotWaiting",
     "Patch",
     "Probe",
+    "Reach",
     "Reading",
     "SchemaTooNew",
+    "SchemaTooOld",
+    "Stale",
     "Status",
     "StoreClosed",
     "StoreError",
@@ -50,10 +65,12 @@ __all__ = [
     "StoreReadOnly",
     "StoreUnavailable",
     "StoredPatch",
+    "TooNarrow",
     "UnknownEdit",
     "VectorIndex",
     "WrongBase",
     "WrongEncoder",
     "WrongStatus",
     "from_bytes",
+    "put_back",
 ]

@@ -6,8 +6,9 @@ whoever may rewrite the whole file can also rewrite the chain.
 """
 
 import hashlib
+import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from store.errors import DamagedDatabase
-from store.records import JSON, Event, Status, canonical
+from store.records import JSON, Event, Reach, Status, canonical, utc
 
 GENESIS = hashlib.sha256(b"lifelong journal").hexdigest()
 SALT_BYTES = 16
@@ -29,13 +30,8 @@ class State:
     kind: Status
     patch: int | None = None
     position: int | None = None
-    audience: str = "author"
+    reach: Reach = "author"
     cause: int | None = None
-
-
-def now() -> str:
-    """The time of day, UTC, ISO 8601, microseconds. It orders nothing: `seq` does."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def salt() -> bytes:
@@ -61,7 +57,15 @@ def last_seq(db: Database) -> int:
 def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -> Event:
     """Write the next event: from now on `state` holds for its edit."""
     seq = last_seq(db) + 1
-    event = Event(seq, state.kind, state.edit, now(), state.cause, dict(body or {}))
+    event = Event(
+        seq,
+        state.kind,
+        state.edit,
+        utc(datetime.now(UTC)),
+        state.cause,
+        dict(body or {}),
+        state.reach,
+    )
     previous = _one(db, "SELECT sha256 FROM event WHERE seq = ?", seq - 1) or GENESIS
     row = {
         "seq": seq,
@@ -69,7 +73,7 @@ def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -
         "kind": state.kind,
         "patch": state.patch,
         "position": state.position,
-        "audience": state.audience,
+        "reach": state.reach,
         "cause": state.cause,
         "time": event.time,
         "body": canonical(event.body),
@@ -78,8 +82,8 @@ def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -
     patch_hash = _one(db, "SELECT sha256 FROM patch WHERE id = ?", state.patch)
     sha256 = _link(previous, row, edit_hash, patch_hash)
     db.execute(
-        "INSERT INTO event (seq, edit, kind, patch, position, audience, cause, time, body, sha256)"
-        " VALUES (:seq, :edit, :kind, :patch, :position, :audience, :cause, :time, :body, :sha256)",
+        "INSERT INTO event (seq, edit, kind, patch, position, reach, cause, time, body, sha256)"
+        " VALUES (:seq, :edit, :kind, :patch, :position, :reach, :cause, :time, :body, :sha256)",
         {**row, "sha256": sha256},
     )
     return event
@@ -105,7 +109,14 @@ def verify(db: Database) -> int:
                 f" everything up to epoch {seq} holds"
             )
         previous, seq = stored, row["seq"]
-    _check_blobs(db)
+    erased, renewed = set[int](), dict[int, str]()
+    for edit, body in db.execute(
+        "SELECT edit, body FROM event WHERE body ->> 'erased' ORDER BY seq"
+    ):
+        erased.add(edit)
+        renewed.update({int(k): v for k, v in json.loads(body)["payloads"].items()})
+    _check_contents(db, erased)
+    _check_payloads(db, renewed)
     return seq
 
 
@@ -115,18 +126,23 @@ def _check_pages(db: Database) -> None:
         raise DamagedDatabase(f"SQLite's integrity check found: {found}")
 
 
-def _check_blobs(db: Database) -> None:
-    """Every side row must match the hash that the append-only row holds."""
+def _check_contents(db: Database, erased: Container[int]) -> None:
+    """The texts and vector of every edit that was not erased match the hash in its row."""
     for edit, salt_, body, vector, sha256 in db.execute(
         "SELECT id, salt, body, coalesce(vector, x''), sha256"
         " FROM edit LEFT JOIN content ON edit = id ORDER BY id"
     ):
-        if salt_ is None or digest(salt_, body.encode(), vector) != sha256:
+        whole = salt_ is not None and digest(salt_, body.encode(), vector) == sha256
+        if not whole and edit not in erased:
             raise DamagedDatabase(f"The text or vector of edit {edit} does not match its hash")
+
+
+def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:
+    """The bytes of every patch match the hash in its row, or that of its last erasure."""
     for patch, salt_, blob, sha256 in db.execute(
         "SELECT id, salt, bytes, sha256 FROM patch LEFT JOIN payload ON patch = id ORDER BY id"
     ):
-        if salt_ is None or digest(salt_, blob) != sha256:
+        if salt_ is None or digest(salt_, blob) != renewed.get(patch, sha256):
             raise DamagedDatabase(f"The bytes of patch {patch} do not match their hash")
 
 

@@ -42,6 +42,30 @@ class NotLive(WrongStatus):
     remedy = "Read the live edits again and repeat the correction"
 
 
+class NotWaiting(WrongStatus):
+    """Approval or rejection of an edit that does not wait for it."""
+
+    remedy = "`lifelong review` lists the edits that wait"
+
+
+class TooNarrow(WrongStatus):
+    """An edit for a narrower audience is to replace one for a wider."""
+
+    remedy = "Leave both live, or promote the new one"
+
+
+class KeyReused(StoreError):
+    """An idempotency key came again with another content."""
+
+    remedy = "Nothing was written: use a fresh key for a new correction"
+
+
+class Stale(StoreError):
+    """Another writer recorded something after the caller had looked."""
+
+    remedy = "Nothing was written: read the journal again and repeat"
+
+
 class StoreUnavailable(StoreError):
     """The file cannot be opened, read or written."""
 
@@ -90,6 +114,12 @@ class DamagedDatabase(StoreError):
     remedy = "Restore a backup, or export what `lifelong list` still shows into a new store"
 
 
+class SchemaTooOld(StoreError):
+    """The file awaits a migration, and this connection only reads."""
+
+    remedy = "Run `lifelong store migrate`; it keeps a backup"
+
+
 class SchemaTooNew(StoreError):
     """A later version of this package wrote the file."""
 
@@ -106,6 +136,12 @@ class WrongEncoder(StoreError):
     """The store's vectors were made by another sentence encoder."""
 
     remedy = "Open it with its own encoder, or move it with `lifelong rebase --encoder NEW`"
+
+
+class DamagedPack(StoreError):
+    """An exported folder is incomplete or does not match its manifest."""
+
+    remedy = "Nothing was imported: export it again"
 
 
 class DamagedPatch(StoreError):

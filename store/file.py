@@ -5,6 +5,7 @@ any exception, which survives. Whatever SQLite or the disk complains about leave
 Safe for threads; a forked child must open its own.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ from store.errors import (
 
 APPLICATION_ID = 0x4C4C4A31  # "LLJ1", in the header of every file of ours
 LOCK_SECONDS = 5.0
-OLDEST_SQLITE = (3, 37, 0)  # the first with STRICT tables
+OLDEST_SQLITE = (3, 38, 0)  # the first with STRICT tables and the ->> operator
 
 _ERRORS: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreLocked, "is locked by another process"),
@@ -58,7 +59,7 @@ class File:
         self._open = True
         with self._translated():
             if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-                raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.37")
+                raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.38")
             if not create and not Path(path).exists():
                 raise StoreMissing(f"There is no store {path}")
             connection = sqlite3.connect(
@@ -75,7 +76,10 @@ class File:
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
-        """A write: all of it is synced to disk when the block ends, or none of it happened."""
+        """A write: all of it is synced to disk when the block ends, or none of it happened.
+
+        Inside another transaction it is a part of that one.
+        """
         with self._session("BEGIN IMMEDIATE") as db:
             yield db
 
@@ -89,6 +93,21 @@ class File:
         """All rows of one query."""
         with self._lock, self._translated():
             return self._db.execute(sql, parameters or {}).fetchall()
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits to the file."""
+        version: int = self.rows("PRAGMA data_version")[0][0]
+        return version
+
+    def forget_log(self) -> None:
+        """Move a write-ahead log into the file and empty it, so that nothing old is left in it."""
+        self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """The connection itself, for a copy of the whole file."""
+        with self._lock, self._translated():
+            yield self._db.conn
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -108,6 +127,10 @@ class File:
     @contextmanager
     def _session(self, begin: str) -> Iterator[Database]:
         with self._lock, self._translated():
+            if self._db.conn.in_transaction:
+                with self._db.atomic():
+                    yield self._db
+                return
             self._db.execute(begin)
             try:
                 yield self._db
@@ -166,3 +189,12 @@ def _uri(path: str | Path, *, create: bool) -> str:
     if str(path) == ":memory:":
         return "file::memory:"
     return f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the entries of a folder, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

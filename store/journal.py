@@ -1,43 +1,42 @@
 """The journal: every edit ever acknowledged, what became of it, and nothing that can be derived.
 
-`record`, `retire`, `restore` and `note` are one synced transaction each; when they return, the
-step is on disk. The epoch is the number of the last event; every read can be asked `at` an epoch,
-where None means now. Whatever goes wrong is a StoreError, or ValueError for a wrong argument.
+Every step is one synced transaction; when the method returns, the step is on disk. The epoch is
+the number of the last event; every read can be asked `at` an epoch, where None means now. Whatever
+goes wrong is a StoreError, or ValueError for a wrong argument. A `reason` stays for ever: keep
+personal data out of it.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event as Signal
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from sqlite_utils import Database
 
-from store import chain, life, schema
+from store import backup, chain, life, pack, rows, schema, views
 from store.chain import State
-from store.errors import AlreadyRetired, NotRetired, UnknownEdit, WrongBase, WrongEncoder
+from store.errors import (
+    AlreadyRetired,
+    KeyReused,
+    NotRetired,
+    NotWaiting,
+    Stale,
+    StoreLocked,
+    UnknownEdit,
+    WrongStatus,
+)
 from store.file import File
-from store.patches import Patch, from_bytes
-from store.records import Edit, Event, Reading, Status, canonical
+from store.patches import Patch
+from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
+from store.views import StoredPatch
 
-_NOW = 2**63 - 1  # the largest seq SQLite can hold
 _NOTHING: Mapping[int, Sequence[int]] = {}
-_ERASED = '{"prompt": "", "target": ""}'
-# SQLite takes the bare columns from the row that has the maximum: each edit's last event
-_STATE = "SELECT edit, max(seq), kind, patch, position FROM event WHERE seq <= :at GROUP BY edit"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPatch:
-    """A patch, the ids of its edits in the patch's own order, and which of them are live."""
-
-    id: int
-    patch: Patch
-    edits: tuple[int, ...]
-    live: frozenset[int]
+_POLL_SECONDS = 0.05
 
 
 class Journal:
@@ -66,9 +65,17 @@ class Journal:
         file = File(path, create=True, write=True)
         with file.closed_on_error():
             schema.prepare(file, made_for | names)
-            journal = cls(file)
-            journal._check_meta(made_for | names)
-        return journal
+            with file.snapshot() as db:
+                schema.check_made_for(db, made_for | names)
+        return cls(file)
+
+    @classmethod
+    def tend(cls, path: str | Path) -> Self:
+        """Open an existing store for writing, whatever model it was made for: for the tools."""
+        file = File(path, create=False, write=True)
+        with file.closed_on_error():
+            schema.prepare(file, {})
+        return cls(file)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -101,6 +108,25 @@ class Journal:
     ) -> None:
         self.close()
 
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._file.path
+
+    @property
+    def meta(self) -> dict[str, str]:
+        """What the store was made for: `model`, `encoder` (fingerprints), their names; its `id`."""
+        with self._file.snapshot() as db:
+            return schema.meta(db)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The steps inside the block are one transaction: all of them happen, or none."""
+        with self._file.transaction():
+            yield
+
     def record(
         self,
         edits: Sequence[Edit],
@@ -109,71 +135,136 @@ class Journal:
         *,
         supersedes: Mapping[int, Sequence[int]] = _NOTHING,
         status: Status = "live",
+        seen: int | None = None,
     ) -> list[Edit]:
         """Record `edits` and their `patch` in one transaction; the edits with id, epoch, status.
 
         `vectors` is (len(edits), d) float32, one row an edit, d the same in the whole store.
         `supersedes` maps a position in `edits` to the ids of the live edits it replaces (NotLive
-        when one is no longer live). `status` is live, or pending or proposed for one that waits.
+        when one is no longer live, TooNarrow when more people see it). `status` is live, or
+        pending or proposed for one that waits. With `seen`, Stale is raised when the epoch is no
+        longer that one. Edits with keys that were all recorded before are returned as they are
+        now, and nothing is written.
         """
         if status not in ("live", "pending", "proposed"):
             raise ValueError(f"an edit cannot begin as {status}")
         if supersedes and status != "live":
             raise ValueError(f"a {status} edit supersedes nothing before it is live")
-        rows = _vector_rows(vectors, len(edits))
+        blobs = rows.vector_rows(vectors, len(edits))
         with self._file.transaction() as db:
-            _check_dimension(db, rows)
-            patch_id = _insert_patch(db, patch)
+            if before := self._recorded_before(db, edits):
+                return before
+            if seen is not None and seen != chain.last_seq(db):
+                raise Stale(f"The journal is at epoch {chain.last_seq(db)}, not {seen}")
+            rows.check_dimension(db, blobs)
+            patch_id = rows.insert_patch(db, patch)
             recorded = []
-            for position, (edit, row) in enumerate(zip(edits, rows, strict=True)):
+            for position, (edit, vector) in enumerate(zip(edits, blobs, strict=True)):
                 over = supersedes.get(position, ())
                 epoch = chain.last_seq(db) + len(over) + 1
-                recorded.append(_insert_edit(db, edit, row, epoch=epoch, status=status))
+                recorded.append(rows.insert_edit(db, edit, vector, epoch=epoch, status=status))
                 state = State(recorded[-1].id, status, patch_id, position)
                 if status == "live":
-                    life.rise(db, state, over)
+                    life.rise(db, state, over, {})
                 else:
                     chain.append(db, state)
         return recorded
 
+    def approve(
+        self,
+        id: int,
+        patch: Patch | None = None,
+        *,
+        supersedes: Iterable[int] = (),
+        reason: str = "",
+    ) -> Edit:
+        """A pending edit goes live, with a `patch` of its own if it waited without one.
+
+        Raises UnknownEdit, NotWaiting, NotLive, TooNarrow.
+        """
+        with self._step(id, ("pending",), NotWaiting) as (db, state):
+            if patch is not None:
+                state = replace(state, patch=rows.insert_patch(db, patch), position=0)
+            life.rise(db, state, supersedes, {"reason": reason})
+            return self.get(id)
+
+    def reject(self, id: int, *, reason: str = "") -> Edit:
+        """A pending or proposed edit shall not go live. Raises UnknownEdit, NotWaiting."""
+        with self._step(id, life.WAITING, NotWaiting) as (db, state):
+            life.fall(db, state, "rejected", {"reason": reason})
+            return self.get(id)
+
+    def promote(
+        self, id: int, reach: Reach, *, supersedes: Iterable[int] = (), reason: str = ""
+    ) -> Edit:
+        """The edit is live for its author only, for his tenant, or for everyone.
+
+        `supersedes` are live edits of the wider audience that it replaces. Narrowed again, it
+        gives way to what it no longer covers. Raises UnknownEdit, WrongStatus, NotLive, TooNarrow.
+        """
+        with self._step(id, life.STANDING + life.WAITING, WrongStatus) as (db, state):
+            life.promote(db, state, reach, supersedes, {"reason": reason})
+            return self.get(id)
+
     def retire(self, id: int, *, kind: Status = "retired", reason: str = "") -> Edit:
-        """Undo: the edit stands no longer, as `retired` or `quarantined`.
+        """Undo: the edit stands, or waits, no longer; it is `retired` or `quarantined`.
 
         What it had superseded is live again or, when this edit was itself superseded, stands
         below the edit that superseded it. Raises UnknownEdit, AlreadyRetired.
         """
         if kind not in ("retired", "quarantined"):
             raise ValueError(f"an edit cannot be retired as {kind}")
-        with self._file.transaction() as db:
-            state = life.state(db, id)
-            if state.kind not in life.STANDING:
-                raise AlreadyRetired(f"Edit {id} is {state.kind}")
+        with self._step(id, life.STANDING + life.WAITING, AlreadyRetired) as (db, state):
             life.fall(db, state, kind, {"reason": reason})
             return self.get(id)
 
     def restore(self, id: int, *, supersedes: Iterable[int] = (), reason: str = "") -> Edit:
-        """Redo: the edit stands again where it stood: live, or superseded by a later one.
+        """Redo: the edit stands again where it stood: live, or superseded; or waits again.
 
         What it had superseded goes below it again, and if it is live so does what took its place
         meanwhile: whatever superseded those, and `supersedes`, live edits that only the caller
-        knows to contradict it. Raises UnknownEdit, NotRetired, NotLive.
+        knows to contradict it. Raises UnknownEdit, NotRetired (also when it was erased), NotLive.
         """
-        with self._file.transaction() as db:
-            state = life.state(db, id)
-            if state.kind not in ("retired", "quarantined"):
-                raise NotRetired(f"Edit {id} is {state.kind}")
+        with self._step(id, ("retired", "quarantined"), NotRetired) as (db, state):
+            if rows.is_erased(db, id):
+                raise NotRetired(f"Edit {id} was erased")
             life.restore(db, state, supersedes, {"reason": reason})
             return self.get(id)
+
+    def expire(self, now: datetime | None = None) -> list[Edit]:
+        """End the edits whose `valid_until` is not after `now` (aware; None: the clock's)."""
+        time = utc(now or datetime.now(UTC))
+        with self._file.transaction() as db:
+            over = views.overdue(db, time)
+            for id in over:
+                life.fall(db, life.state(db, id), "expired", {"valid_until": time})
+            return self.get_many(over)
+
+    def erase(self, ids: Iterable[int], *, reason: str = "") -> list[Edit]:
+        """Wipe texts, vectors and patch texts of these edits for good; the hash chain stays whole.
+
+        An edit that stood is retired. Older backups, exports and index snapshots are the caller's
+        to delete. UnknownEdit when one does not exist.
+        """
+        with self._file.transaction() as db:
+            for id in (erased := [int(id) for id in ids]):
+                state = life.state(db, id)
+                life.fall(db, state, "retired", {"reason": reason, **rows.wipe(db, id)})
+            found = self.get_many(erased)
+        self._file.forget_log()
+        return found
 
     def note(self, reading: Reading) -> Reading:
         """Keep a reading, stamped with time and present epoch; the epoch does not advance."""
         with self._file.transaction() as db:
-            stamp = (_next_id(db, "reading"), chain.last_seq(db), chain.now())
+            stamp = (rows.next_id(db, "reading"), chain.last_seq(db), utc(datetime.now(UTC)))
             db.execute(
                 "INSERT INTO reading (id, epoch, time, body) VALUES (?, ?, ?, ?)",
                 (*stamp, canonical(reading.body)),
             )
         return Reading(reading.body, *stamp)
+
+    # -- reading ---------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -181,46 +272,45 @@ class Journal:
         with self._file.snapshot() as db:
             return chain.last_seq(db)
 
-    @property
-    def meta(self) -> dict[str, str]:
-        """What the store was made for: `model`, `encoder` (fingerprints) and their names."""
-        return dict(self._file.rows("SELECT key, value FROM meta"))
-
     def get(self, id: int, at: int | None = None) -> Edit:
         """One edit with its status then; UnknownEdit when it was not recorded yet."""
-        found = self._select("state.edit = :id", at, id=id)
+        found = self.get_many([id], at)
         if not found:
             raise UnknownEdit(f"There is no edit {id}{'' if at is None else f' at epoch {at}'}")
         return found[0]
 
-    def edits(self, status: Status | None = None, at: int | None = None) -> list[Edit]:
-        """Every edit ever acknowledged, or those with this status, by id."""
-        return self._select(":status IN (kind, '')", at, status=status or "")
-
-    def live(self, at: int | None = None) -> list[Edit]:
-        """The live edits, by id."""
-        return self.edits("live", at)
-
     def get_many(self, ids: Iterable[int], at: int | None = None) -> list[Edit]:
         """The edits with these ids that were recorded by then, by id."""
-        return self._select("state.edit IN (SELECT value FROM json_each(:ids))", at, ids=_list(ids))
+        with self._file.snapshot() as db:
+            return views.edits(db, at, ids=ids)
+
+    def edits(
+        self,
+        status: Status | None = None,
+        at: int | None = None,
+        *,
+        audience: Audience | None = None,
+    ) -> list[Edit]:
+        """Every edit ever acknowledged by id: with this status, visible to this audience.
+
+        Without `audience` it is the whole store's list, for its keeper; never serve that to users.
+        """
+        with self._file.snapshot() as db:
+            return views.edits(db, at, status=status, audience=audience)
+
+    def live(self, at: int | None = None, *, audience: Audience | None = None) -> list[Edit]:
+        """The live edits by id, of the whole store or those visible to `audience`."""
+        return self.edits("live", at, audience=audience)
+
+    def authored(self, user_id: str, tenant: str | None = None) -> list[Edit]:
+        """What this user said, whatever became of it and however far it was promoted."""
+        with self._file.snapshot() as db:
+            return views.edits(db, None, ids=views.authored(db, user_id, tenant))
 
     def patches(self, at: int | None = None, ids: Iterable[int] | None = None) -> list[StoredPatch]:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
-        which = "" if ids is None else "WHERE edit IN (SELECT value FROM json_each(:ids))"
-        rows = self._file.rows(
-            "SELECT patch, bytes, edit, kind FROM"
-            f" (SELECT DISTINCT patch FROM ({_STATE}) {which}) JOIN payload USING (patch)"
-            f" JOIN ({_STATE}) USING (patch) ORDER BY patch, position",
-            {"at": _at(at), "ids": _list(ids or ())},
-        )
-        found = []
-        for id, members in groupby(rows, key=lambda row: row[0]):
-            _, (blob, *_), edits, kinds = zip(*members, strict=True)
-            live = frozenset(e for e, kind in zip(edits, kinds, strict=True) if kind == "live")
-            if live:
-                found.append(StoredPatch(id, from_bytes(blob), edits, live))
-        return found
+        with self._file.snapshot() as db:
+            return views.patches(db, at, ids)
 
     def vectors(
         self, ids: Iterable[int] | None = None, at: int | None = None
@@ -229,41 +319,49 @@ class Journal:
 
         An edit without a vector is left out; without any, the matrix is (0, 0).
         """
-        which = "kind = 'live'" if ids is None else "edit IN (SELECT value FROM json_each(:ids))"
-        source = f"FROM ({_STATE}) JOIN content USING (edit) WHERE vector IS NOT NULL AND {which}"
-        parameters = {"at": _at(at), "ids": canonical([int(id) for id in ids or ()])}
         with self._file.snapshot() as db:
-            n, size = db.execute(
-                f"SELECT count(*), coalesce(max(length(vector)), 0) {source}", parameters
-            ).fetchone()
-            found, matrix = np.empty(n, np.int64), np.empty((n, size // 4), np.float32)
-            rows = db.execute(f"SELECT edit, vector {source} ORDER BY edit", parameters)
-            for i, (edit, vector) in enumerate(rows):
-                found[i], matrix[i] = edit, np.frombuffer(vector, "<f4")
-        return found, matrix
+            return views.vectors(db, at, ids)
 
-    def history(self, id: int | None = None, *, since: int = 0) -> list[Event]:
-        """The events after epoch `since` in order, of all edits or of one (UnknownEdit)."""
-        mine = "" if id is None else "edit = :id AND"
-        rows = self._file.rows(
-            "SELECT seq, kind, edit, time, cause, body FROM event"
-            f" WHERE {mine} seq > :since ORDER BY seq",
-            {"id": id, "since": since},
-        )
-        if id is not None and not rows:
-            self.get(id)
-        return [
-            Event(seq, kind, edit, time, cause, json.loads(body))
-            for seq, kind, edit, time, cause, body in rows
-        ]
+    def history(self, id: int | None = None, since: int = 0) -> list[Event]:
+        """The events after epoch `since` in order: all, or those of one edit (UnknownEdit)."""
+        with self._file.snapshot() as db:
+            if id is not None:
+                life.state(db, id)
+            return views.history(db, id, since)
 
     def readings(self, since: int = 0) -> list[Reading]:
         """The readings noted at epoch `since` or later, in order."""
-        rows = self._file.rows(
-            "SELECT body, id, epoch, time FROM reading WHERE epoch >= :since ORDER BY id",
-            {"since": since},
-        )
-        return [Reading(json.loads(body), *stamp) for body, *stamp in rows]
+        with self._file.snapshot() as db:
+            return views.readings(db, since)
+
+    def follow(self, since: int, stop: Signal) -> Iterator[list[Event]]:
+        """The events after `since` as they are committed, by this or any process, until `stop`.
+
+        Each list is whole transactions, in order, at most 0.1 s after the commit.
+        """
+        with Journal.read(self.path) as reader:
+            version = None
+            while not stop.is_set():
+                with suppress(StoreLocked):  # a long commit: look again
+                    if version != (version := reader._file.data_version()):
+                        if events := reader.history(since=since):
+                            since = events[-1].seq
+                            yield events
+                stop.wait(_POLL_SECONDS)
+
+    def export(self, folder: str | Path) -> Path:
+        """Write all edits that were not erased, their vectors and patches into a new `folder`."""
+        with self._file.snapshot() as db:
+            return pack.export(db, Path(folder))
+
+    def import_(self, folder: str | Path) -> list[Edit]:
+        """Add what `export` wrote, in one transaction; the edits that were not here yet.
+
+        An edit that is here keeps its own fate, unless a new one supersedes it. Raises
+        DamagedPack, WrongBase, WrongEncoder.
+        """
+        with self._file.transaction() as db:
+            return self.get_many(pack.import_(db, Path(folder)))
 
     def verify(self) -> int:
         """Check every page, the hash chain, and every text, vector and patch; the epoch.
@@ -273,84 +371,31 @@ class Journal:
         with self._file.snapshot() as db:
             return chain.verify(db)
 
-    def _select(self, where: str, at: int | None, **parameters: object) -> list[Edit]:
-        rows = self._file.rows(
-            "SELECT content.body, id, epoch, kind"
-            f" FROM ({_STATE}) AS state JOIN edit ON edit.id = state.edit"
-            f" LEFT JOIN content ON content.edit = state.edit WHERE {where} ORDER BY id",
-            {"at": _at(at), **parameters},
-        )
-        return [
-            Edit.from_json(body or _ERASED, id=id, epoch=epoch, status=status)
-            for body, id, epoch, status in rows
-        ]
+    def backup(self, target: str | Path) -> Path:
+        """A verified copy of the store as of now at `target`, which must not exist yet.
 
-    def _check_meta(self, asked: Mapping[str, str]) -> None:
-        made_for = self.meta
-        for key, error in {"model": WrongBase, "encoder": WrongEncoder}.items():
-            if made_for[key] != asked[key]:
-                raise error(
-                    f"{self._file.path} was made for the {key} {made_for[key + '_name']}"
-                    f" ({made_for[key]}), not for {asked[key + '_name']} ({asked[key]})"
-                )
+        `store.put_back` is the way back.
+        """
+        copy = backup.save(self._file, Path(target))
+        backup.check(copy)
+        return copy
 
+    # -- inside ----------------------------------------------------------------------------------
 
-def _list(ids: Iterable[int]) -> str:
-    return canonical([int(id) for id in ids])
+    @contextmanager
+    def _step(
+        self, id: int, expected: Container[Status], error: type[WrongStatus]
+    ) -> Iterator[tuple[Database, State]]:
+        """One transaction on one edit, which must have one of the `expected` statuses."""
+        with self._file.transaction() as db:
+            state = life.state(db, id)
+            if state.kind not in expected:
+                raise error(f"Edit {id} is {state.kind}")
+            yield db, state
 
-
-def _insert_edit(
-    db: Database, edit: Edit, vector: bytes | None, *, epoch: int, status: Status
-) -> Edit:
-    recorded = replace(edit, id=_next_id(db, "edit"), epoch=epoch, status=status)
-    body, salt = edit.to_json(), chain.salt()
-    sha256 = chain.digest(salt, body.encode(), vector or b"")
-    db.execute(
-        "INSERT INTO edit (id, epoch, sha256) VALUES (?, ?, ?)", (recorded.id, epoch, sha256)
-    )
-    db.execute(
-        "INSERT INTO content (edit, salt, body, vector) VALUES (?, ?, ?, ?)",
-        (recorded.id, salt, body, vector),
-    )
-    return recorded
-
-
-def _insert_patch(db: Database, patch: Patch | None) -> int | None:
-    if patch is None:
-        return None
-    id, blob, salt = _next_id(db, "patch"), patch.to_bytes(), chain.salt()
-    db.execute(
-        "INSERT INTO patch (id, kind, sha256) VALUES (?, ?, ?)",
-        (id, patch.kind, chain.digest(salt, blob)),
-    )
-    db.execute("INSERT INTO payload (patch, salt, bytes) VALUES (?, ?, ?)", (id, salt, blob))
-    return id
-
-
-def _next_id(db: Database, table: str) -> int:
-    id: int = db.execute(f"SELECT coalesce(max(id), 0) + 1 FROM {table}").fetchone()[0]
-    return id
-
-
-def _vector_rows(vectors: np.ndarray | None, n: int) -> list[bytes | None]:
-    if vectors is None:
-        return [None] * n
-    if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != n:
-        raise ValueError(f"vectors must be float32 ({n}, d), not {vectors.dtype} {vectors.shape}")
-    if not np.isfinite(vectors).all():
-        raise ValueError("vectors must be finite")
-    return [row.tobytes() for row in vectors.astype("<f4")]
-
-
-def _check_dimension(db: Database, rows: Sequence[bytes | None]) -> None:
-    stored = db.execute(
-        "SELECT length(vector) FROM content WHERE vector IS NOT NULL LIMIT 1"
-    ).fetchone()
-    if stored and rows and rows[0] is not None and len(rows[0]) != stored[0]:
-        raise WrongEncoder(
-            f"These vectors have {len(rows[0]) // 4} dimensions, the store's {stored[0] // 4}"
-        )
-
-
-def _at(at: int | None) -> int:
-    return _NOW if at is None else at
+    def _recorded_before(self, db: Database, edits: Sequence[Edit]) -> list[Edit]:
+        ids = [rows.recorded_before(db, edit) for edit in edits]
+        known = [id for id in ids if id is not None]
+        if known and len(known) < len(ids):
+            raise KeyReused(f"Edits {known} of this batch were recorded before, the others not")
+        return self.get_many(known)

@@ -4,7 +4,8 @@ The standing edits (live or superseded) form a forest: a superseded edit stands 
 its last event names as cause, a live edit is a root. An edit *rises* when it is recorded,
 approved or restored, and takes live edits under it; it *falls* when it is retired, and what stood
 below it moves up to where it stood. So undoing an edit in the middle leaves the newest one live,
-undoing all of them brings the first one back, and undo followed by redo changes nothing.
+undoing all of them brings the first one back, and undo followed by redo changes nothing. Nothing
+stands below an edit that is live for fewer people.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,80 +14,106 @@ from dataclasses import replace
 from sqlite_utils import Database
 
 from store.chain import State, append
-from store.errors import NotLive, UnknownEdit
-from store.records import JSON, Status
+from store.errors import NotLive, TooNarrow, UnknownEdit
+from store.records import JSON, Audience, Reach, Status
 
-STANDING = ("live", "superseded")
+STANDING: tuple[Status, ...] = ("live", "superseded")
+WAITING: tuple[Status, ...] = ("pending", "proposed")
+_COLUMNS = "edit, kind, patch, position, reach, cause"
 
-_COLUMNS = "edit, kind, patch, position, audience, cause"
+Body = Mapping[str, JSON]
 
 
 def state(db: Database, edit: int) -> State:
     """What the last event of the edit says; UnknownEdit when there is none."""
-    found = _last(db, edit)
+    found = db.execute(
+        f"SELECT {_COLUMNS} FROM event WHERE edit = ? ORDER BY seq DESC LIMIT 1", (edit,)
+    ).fetchone()
     if found is None:
         raise UnknownEdit(f"There is no edit {edit}")
-    return found
+    return State(*found)
 
 
-def rise(
-    db: Database, risen: State, over: Iterable[int], body: Mapping[str, JSON] | None = None
-) -> None:
-    """The edit goes live; the live edits `over` are superseded by it. NotLive if one is not."""
+def rise(db: Database, risen: State, over: Iterable[int], body: Body) -> None:
+    """The edit goes live; the live edits `over` are superseded by it. NotLive, TooNarrow."""
     for below in over:
         old = state(db, below)
         if old.kind != "live":
             raise NotLive(f"Edit {below} is {old.kind} and cannot be superseded")
+        if not _covers(db, risen, old):
+            raise TooNarrow(f"Edit {risen.edit} cannot replace edit {below}, which more people see")
         append(db, replace(old, kind="superseded", cause=risen.edit))
     append(db, replace(risen, kind="live", cause=None), body)
 
 
-def fall(db: Database, fallen: State, kind: Status, body: Mapping[str, JSON]) -> None:
+def fall(db: Database, fallen: State, kind: Status, body: Body) -> None:
     """The edit stops standing, as `kind`; what stood directly below it takes its place."""
     below = _below(db, fallen.edit)
     append(db, replace(fallen, kind=kind, cause=None), body)
-    for child in below:
-        if fallen.kind == "superseded":
-            append(db, replace(child, cause=fallen.cause))
-        else:
-            append(db, replace(child, kind="live", cause=fallen.edit))
+    _move_up(db, below, fallen)
 
 
-def restore(db: Database, fallen: State, over: Iterable[int], body: Mapping[str, JSON]) -> None:
-    """The edit stands again where it stood before it fell, above what was below it.
+def restore(db: Database, fallen: State, over: Iterable[int], body: Body) -> None:
+    """The edit stands again where it stood before it fell, above what was below it; or waits again.
 
     If that makes it live, it is also above `over` and whatever else is live above those.
     """
-    above = _heir(db, fallen.edit)
+    before = _last_place(db, fallen.edit)
+    if before.kind in WAITING:
+        append(db, replace(before, reach=fallen.reach), body)
+        return
+    above = _heir(db, fallen)
     once_below = [s for s in _once_below(db, fallen.edit) if s.kind in STANDING]
     if above is None:
-        roots = {_root(db, child).edit for child in once_below}
-        rise(db, fallen, sorted(roots.union(over)), body)
+        roots = [_root(db, child) for child in once_below]
+        covered = {root.edit for root in roots if _covers(db, fallen, root)}
+        rise(db, fallen, sorted(covered.union(over)), body)
         return
     for child in once_below:
-        if child.cause == above:
+        if child.cause == above and _covers(db, fallen, child):
             append(db, replace(child, cause=fallen.edit))
     append(db, replace(fallen, kind="superseded", cause=above), body)
 
 
-def _heir(db: Database, edit: int) -> int | None:
+def promote(db: Database, now: State, reach: Reach, over: Iterable[int], body: Body) -> None:
+    """More or fewer people see the edit; what it no longer covers, or is covered by, moves up."""
+    moved = replace(now, reach=reach)
+    hidden = now.cause if now.kind == "superseded" else None
+    if now.kind in STANDING and (hidden is None or not _covers(db, state(db, hidden), moved)):
+        rise(db, moved, over, body)
+    else:
+        append(db, moved, body)
+    _move_up(db, [s for s in _below(db, now.edit) if not _covers(db, moved, s)], now)
+
+
+def _move_up(db: Database, below: Iterable[State], left: State) -> None:
+    """These no longer stand below `left`, but where that stood."""
+    for child in below:
+        if left.kind == "superseded":
+            append(db, replace(child, cause=left.cause))
+        else:
+            append(db, replace(child, kind="live", cause=left.edit))
+
+
+def _heir(db: Database, fallen: State) -> int | None:
     """The standing edit that a fallen one stood below, or that inherited its place."""
-    above: int | None = edit
-    while above is not None:
-        above = _stood_below(db, above)
-        if above is not None and state(db, above).kind in STANDING:
-            break
-    return above
+    place = _last_place(db, fallen.edit)
+    while place.kind == "superseded" and place.cause is not None:
+        heir = state(db, place.cause)
+        if heir.kind in STANDING and _covers(db, heir, fallen):
+            return heir.edit
+        place = _last_place(db, heir.edit)
+    return None
 
 
-def _stood_below(db: Database, edit: int) -> int | None:
-    """The cause of the last event that said `superseded`, unless the edit was live after it."""
+def _last_place(db: Database, edit: int) -> State:
+    """Where the edit stood or waited last."""
     found = db.execute(
-        "SELECT kind, cause FROM event WHERE edit = ? AND kind IN ('live', 'superseded')"
-        " ORDER BY seq DESC LIMIT 1",
+        f"SELECT {_COLUMNS} FROM event WHERE edit = ?"
+        " AND kind IN ('live', 'superseded', 'pending', 'proposed') ORDER BY seq DESC LIMIT 1",
         (edit,),
     ).fetchone()
-    return found[1] if found and found[0] == "superseded" else None
+    return State(*found)
 
 
 def _root(db: Database, standing: State) -> State:
@@ -109,8 +136,14 @@ def _once_below(db: Database, edit: int) -> list[State]:
     return [state(db, child) for (child,) in once]
 
 
-def _last(db: Database, edit: int) -> State | None:
-    found = db.execute(
-        f"SELECT {_COLUMNS} FROM event WHERE edit = ? ORDER BY seq DESC LIMIT 1", (edit,)
-    ).fetchone()
-    return State(*found) if found else None
+def _covers(db: Database, upper: State, lower: State) -> bool:
+    return _audience(db, upper).covers(_audience(db, lower))
+
+
+def _audience(db: Database, of: State) -> Audience:
+    user_id, tenant = db.execute(
+        "SELECT user_id, tenant FROM content WHERE edit = ?", (of.edit,)
+    ).fetchone() or (None, None)
+    return Audience(
+        user_id if of.reach == "author" else None, None if of.reach == "everyone" else tenant
+    )

@@ -42,6 +42,10 @@ class Hint:
             raise DamagedPatch(f"This is a {patch.kind} patch, not a {cls.kind}")
         return patch
 
+    def without(self, position: int) -> "Hint":
+        """This patch when the edit at `position` is erased: nothing of its text is left."""
+        return Hint(self.method, (*self.texts[:position], "", *self.texts[position + 1 :]))
+
     @classmethod
     def _unpack(cls, body: Mapping[str, Any], tensors: Tensors) -> "Hint":
         method, texts = body["method"], body["texts"]

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 Status = Literal[
     "proposed", "pending", "live", "superseded", "retired", "quarantined", "rejected", "expired"
 ]
+Reach = Literal["author", "tenant", "everyone"]
 
 
 def canonical(value: object) -> str:
@@ -17,6 +19,13 @@ def canonical(value: object) -> str:
         value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"),
         default=_plain,
     )  # fmt: skip
+
+
+def utc(time: datetime) -> str:
+    """ISO 8601 in UTC with microseconds, so that times compare as texts. ValueError when naive."""
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no UTC offset")
+    return time.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def _plain(value: object) -> object:
@@ -36,11 +45,26 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Audience:
+    """For whom an edit is live, or who asks: one user, a tenant, everyone (None, None)."""
+
+    user_id: str | None = None
+    tenant: str | None = None
+
+    def covers(self, other: "Audience") -> bool:
+        """Whether what is live for this audience is live for (every request of) `other`."""
+        return self.user_id in (None, other.user_id) and self.tenant in (None, other.tenant)
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """One correction: asked `prompt`, the model shall say `target`.
 
-    `id`, `epoch` (the sequence number of the event that recorded it) and `status` are given by
-    the journal. An erased edit keeps those three; its texts are empty.
+    A proposed edit with an empty target is a complaint: `old` is wrong, nobody said what is right.
+    `key` is the caller's idempotency key, `valid_until` a time (ISO 8601 with offset). `id`,
+    `epoch` (the sequence number of the event that recorded it) and `status` are given by
+    the journal, which also widens `user_id` and `tenant` to whom the edit was promoted. An erased
+    edit keeps what the journal gave it; its texts are empty.
     """
 
     prompt: str
@@ -55,9 +79,20 @@ class Edit:
     provenance: Mapping[str, JSON] = field(default_factory=dict)
     user_id: str | None = None
     tenant: str | None = None
+    key: str | None = None
+    valid_until: str | None = None
     id: int = 0
     epoch: int = 0
     status: Status = "proposed"
+
+    def __post_init__(self) -> None:
+        if self.valid_until is not None:
+            object.__setattr__(self, "valid_until", utc(datetime.fromisoformat(self.valid_until)))
+
+    @property
+    def audience(self) -> Audience:
+        """For whom the edit is live; `edit.audience.covers(Audience(user, tenant))` asks so."""
+        return Audience(self.user_id, self.tenant)
 
     def to_json(self) -> str:
         """The canonical text of what was said, without what the journal adds."""
@@ -71,7 +106,7 @@ class Edit:
         for name in ("paraphrases", "locality"):
             said[name] = tuple(said.get(name, ()))
         said["portability"] = tuple(Probe(**probe) for probe in said.get("portability", ()))
-        return cls(**said, **assigned)
+        return cls(**(said | assigned))
 
 
 _ASSIGNED = frozenset({"id", "epoch", "status"})
@@ -79,7 +114,10 @@ _ASSIGNED = frozenset({"id", "epoch", "status"})
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened to one edit. Its `kind` is the edit's status from `seq` on."""
+    """What happened to one edit. Its `kind` is the edit's status from `seq` on.
+
+    So is its `reach`: the author's own audience, his tenant, or everyone.
+    """
 
     seq: int
     kind: Status
@@ -87,6 +125,7 @@ class Event:
     time: str  # UTC, ISO 8601
     cause: int | None = None  # the edit because of which this happened
     body: Mapping[str, JSON] = field(default_factory=dict)  # reason, actor, ...
+    reach: Reach = "author"
 
 
 @dataclass(frozen=True, slots=True)

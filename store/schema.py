@@ -5,15 +5,19 @@ next. They hold no text of a user, only salted hashes. `content` (texts and vect
 `payload` (bytes of a patch) hold that text, so that it can be erased and the hash chain stays.
 
 An event states all there is to know of its edit from then on: `kind` is the status, `patch` and
-`position` say which patch carries it, `audience` who sees it.
+`position` say which patch carries it, `reach` how far beyond its author it is seen.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from store.errors import SchemaTooNew
+from store import backup
+from store.errors import SchemaTooNew, SchemaTooOld, WrongBase, WrongEncoder
 from store.file import APPLICATION_ID, File
 
 migrations = Migrations("lifelong")
@@ -25,16 +29,23 @@ def m001_journal(db: Database) -> None:
     db.executescript(
         """
         CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-        CREATE TABLE edit (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, sha256 TEXT NOT NULL)
-            STRICT;
+        CREATE TABLE edit (
+            id INTEGER PRIMARY KEY,
+            epoch INTEGER NOT NULL,
+            key_sha256 TEXT UNIQUE,
+            sha256 TEXT NOT NULL
+        ) STRICT;
         CREATE TABLE content (
             edit INTEGER PRIMARY KEY REFERENCES edit (id),
             salt BLOB NOT NULL,
             body TEXT NOT NULL,
             vector BLOB,
             user_id TEXT AS (json_extract(body, '$.user_id')) VIRTUAL,
-            tenant TEXT AS (json_extract(body, '$.tenant')) VIRTUAL
+            tenant TEXT AS (json_extract(body, '$.tenant')) VIRTUAL,
+            valid_until TEXT AS (json_extract(body, '$.valid_until')) VIRTUAL
         ) STRICT;
+        CREATE INDEX content_by_user ON content (user_id, tenant) WHERE user_id IS NOT NULL;
+        CREATE INDEX content_by_end ON content (valid_until) WHERE valid_until IS NOT NULL;
         CREATE TABLE patch (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, sha256 TEXT NOT NULL)
             STRICT;
         CREATE TABLE payload (
@@ -49,8 +60,7 @@ def m001_journal(db: Database) -> None:
                 'retired', 'quarantined', 'rejected', 'expired')),
             patch INTEGER REFERENCES patch (id),
             position INTEGER,
-            audience TEXT NOT NULL DEFAULT 'author'
-                CHECK (audience IN ('author', 'tenant', 'everyone')),
+            reach TEXT NOT NULL CHECK (reach IN ('author', 'tenant', 'everyone')),
             cause INTEGER REFERENCES edit (id),
             time TEXT NOT NULL,
             body TEXT NOT NULL,
@@ -84,20 +94,55 @@ def _append_only(table: str, key: str) -> str:
         """
 
 
-def prepare(file: File, meta: Mapping[str, str]) -> None:
-    """Bring the file to the newest schema; `meta` describes a new one. SchemaTooNew if beyond."""
-    if not check(file):
+def prepare(file: File, made_for: Mapping[str, str]) -> None:
+    """Bring the file to the newest schema, keeping a backup; a new store is `made_for` this.
+
+    Raises SchemaTooNew. Of two processes that come here at once, one finds the work done.
+    """
+    if not _pending(file):
         return
-    with file.transaction() as db:  # of two processes that come here at once, one finds it done
+    with file.transaction() as db:
+        pending = _pending(file)
+        if pending and migrations.applied(db):
+            _keep_copy(file, pending[0])
         migrations.apply(db)
-        db.table("meta").insert_all(({"key": k, "value": v} for k, v in meta.items()), ignore=True)
+        facts = {"id": uuid4().hex, **made_for}
+        db.table("meta").insert_all(({"key": k, "value": v} for k, v in facts.items()), ignore=True)
 
 
-def check(file: File) -> bool:
-    """Whether steps are pending; SchemaTooNew when a newer version migrated the file."""
+def check(file: File) -> None:
+    """Raise SchemaTooOld or SchemaTooNew unless the file has the schema of this version."""
+    if pending := _pending(file):
+        raise SchemaTooOld(f"{file.path} lacks the schema step {pending[0]}")
+
+
+def meta(db: Database) -> dict[str, str]:
+    """What the store was made for, and its own id."""
+    return dict(db.execute("SELECT key, value FROM meta").fetchall())
+
+
+def check_made_for(db: Database, asked: Mapping[str, str]) -> None:
+    """Raise WrongBase or WrongEncoder unless the store has the fingerprints in `asked`."""
+    has = meta(db)
+    for key, error in {"model": WrongBase, "encoder": WrongEncoder}.items():
+        if has[key] != asked[key]:
+            raise error(
+                f"The store was made for the {key} {has[key + '_name']} ({has[key]}),"
+                f" not for {asked[key + '_name']} ({asked[key]})"
+            )
+
+
+def _pending(file: File) -> list[str]:
     with file.snapshot() as db:
         applied = {migration.name for migration in migrations.applied(db)}
+        pending = [migration.name for migration in migrations.pending(db)]
     known = {migration.name for migration in migrations._migrations}
     if applied - known:
         raise SchemaTooNew(f"{file.path} has the unknown schema step {min(applied - known)}")
-    return bool(known - applied)
+    return pending
+
+
+def _keep_copy(file: File, step: str) -> None:
+    """The write lock is held: nobody migrates or writes while another connection copies."""
+    with closing(File(file.path, create=False, write=False)) as before:
+        backup.save(before, Path(f"{file.path}.before-{step}"))

@@ -1,0 +1,158 @@
+"""Reading: what the rows say at an epoch (None: now), as records.
+
+Every edit's state is its last event up to then, found by one index seek; nothing is stored twice.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from sqlite_utils import Database
+
+from store.patches import Patch, from_bytes
+from store.records import Audience, Edit, Event, Reading, Status, canonical
+
+NOW = 2**63 - 1  # the largest seq SQLite can hold
+_ERASED = '{"prompt": "", "target": ""}'
+STATE = (
+    "edit JOIN event ON event.edit = edit.id AND event.seq ="
+    " (SELECT max(seq) FROM event AS past WHERE past.edit = edit.id AND past.seq <= :at)"
+)
+_EDITS = f"""
+    SELECT content.body, id, epoch, kind,
+        iif(reach = 'author', user_id, NULL) AS user_id,
+        iif(reach = 'everyone', NULL, tenant) AS tenant
+    FROM {STATE} LEFT JOIN content ON content.edit = edit.id
+"""
+_LISTED = "edit.id IN (SELECT value FROM json_each(:ids))"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPatch:
+    """A patch, the ids of its edits in the patch's own order, and which of them are live."""
+
+    id: int
+    patch: Patch
+    edits: tuple[int, ...]
+    live: frozenset[int]
+
+
+def edits(
+    db: Database,
+    at: int | None,
+    *,
+    status: Status | None = None,
+    audience: Audience | None = None,
+    ids: Iterable[int] | None = None,
+) -> list[Edit]:
+    """By id: those with this status, which this audience sees, of these ids."""
+    sql, wanted = _EDITS, []
+    if ids is not None:
+        wanted.append(_LISTED)
+    if status is not None:
+        wanted.append("kind = :status")
+    if wanted:
+        sql += f" WHERE {' AND '.join(wanted)}"
+    if audience is not None:
+        sql = (
+            f"SELECT * FROM ({sql}) WHERE (user_id IS NULL OR user_id = :user_id)"
+            " AND (tenant IS NULL OR tenant = :tenant)"
+        )
+    asked = audience or Audience()
+    parameters = {
+        "at": _at(at),
+        "ids": _json(ids or ()),
+        "status": status,
+        "user_id": asked.user_id,
+        "tenant": asked.tenant,
+    }
+    return [
+        Edit.from_json(
+            body or _ERASED, id=id, epoch=epoch, status=kind, user_id=user_id, tenant=tenant
+        )
+        for body, id, epoch, kind, user_id, tenant in db.execute(f"{sql} ORDER BY id", parameters)
+    ]
+
+
+def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[StoredPatch]:
+    """Those with a live edit (one of `ids`), in the order they were recorded."""
+    which = "" if ids is None else f"AND {_LISTED}"
+    members = db.execute(
+        f"SELECT patch, edit.id, kind FROM {STATE} WHERE patch IN"
+        f" (SELECT patch FROM {STATE} WHERE kind = 'live' {which}) ORDER BY patch, position",
+        {"at": _at(at), "ids": _json(ids or ())},
+    ).fetchall()
+    found = []
+    for patch, rows in groupby(members, key=lambda row: row[0]):
+        _, edits, kinds = zip(*rows, strict=True)
+        live = frozenset(e for e, kind in zip(edits, kinds, strict=True) if kind == "live")
+        (blob,) = db.execute("SELECT bytes FROM payload WHERE patch = ?", (patch,)).fetchone()
+        found.append(StoredPatch(patch, from_bytes(blob), edits, live))
+    return found
+
+
+def vectors(
+    db: Database, at: int | None, ids: Iterable[int] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or of `ids`."""
+    which = "kind = 'live'" if ids is None else _LISTED
+    found, matrix = list[int](), bytearray()
+    for id, vector in db.execute(
+        f"SELECT edit.id, vector FROM {STATE} JOIN content ON content.edit = edit.id"
+        f" WHERE vector IS NOT NULL AND {which} ORDER BY edit.id",
+        {"at": _at(at), "ids": _json(ids or ())},
+    ):
+        found.append(id)
+        matrix += vector
+    rows = np.frombuffer(matrix, "<f4").reshape(len(found), -1 if found else 0)
+    return np.array(found, np.int64), rows
+
+
+def history(db: Database, id: int | None, since: int) -> list[Event]:
+    """The events after epoch `since`, of one edit or of all."""
+    rows = db.execute(
+        "SELECT seq, kind, edit, time, cause, body, reach FROM event"
+        f" WHERE seq > :since {'' if id is None else 'AND edit = :id'} ORDER BY seq",
+        {"since": since, "id": id},
+    )
+    return [
+        Event(seq, kind, edit, time, cause, json.loads(body), reach)
+        for seq, kind, edit, time, cause, body, reach in rows
+    ]
+
+
+def readings(db: Database, since: int) -> list[Reading]:
+    """The readings noted at epoch `since` or later."""
+    rows = db.execute(
+        "SELECT body, id, epoch, time FROM reading WHERE epoch >= ? ORDER BY id", (since,)
+    )
+    return [Reading(json.loads(body), *stamp) for body, *stamp in rows]
+
+
+def overdue(db: Database, now: str) -> list[int]:
+    """The ids of the edits that stand or wait although their `valid_until` is past."""
+    rows = db.execute(
+        f"SELECT edit.id FROM content CROSS JOIN {STATE} WHERE content.edit = edit.id"
+        " AND valid_until <= :now AND kind IN ('live', 'superseded', 'pending') ORDER BY edit.id",
+        {"at": NOW, "now": now},
+    )
+    return [id for (id,) in rows]
+
+
+def authored(db: Database, user_id: str, tenant: str | None) -> list[int]:
+    """The ids of the edits that this user of this tenant recorded and that were not erased."""
+    rows = db.execute(
+        "SELECT edit FROM content WHERE user_id = ? AND tenant IS ? ORDER BY edit",
+        (user_id, tenant),
+    )
+    return [id for (id,) in rows]
+
+
+def _at(at: int | None) -> int:
+    return NOW if at is None else at
+
+
+def _json(ids: Iterable[int]) -> str:
+    return canonical([int(id) for id in ids])

@@ -85,14 +85,6 @@ class Journal:
             schema.check(file)
         return cls(file)
 
-    @classmethod
-    def reopen(cls, path: str | Path) -> Self:
-        """Open an existing store, whatever model it was made for: to retire and restore."""
-        file = File(path, create=False, write=True)
-        with file.closed_on_error():
-            schema.prepare(file, {})
-        return cls(file)
-
     def close(self) -> None:
         """Close the file; later calls raise StoreClosed."""
         self._file.close()

@@ -164,13 +164,13 @@ def test_reader_does_not_write(path: Path, journal: Journal) -> None:
 def test_no_such_place(tmp_path: Path, where: str) -> None:
     with pytest.raises(StoreUnavailable, match="Check that the folder exists"):
         Journal.open(tmp_path / where, model="m", encoder="e")
-    for existing in (Journal.read, Journal.reopen):
+    for existing in (Journal.read, Journal.tend):
         with pytest.raises(StoreUnavailable):
             existing(tmp_path / where)
 
 
 def test_looking_makes_no_file(path: Path) -> None:
-    for existing in (Journal.read, Journal.reopen):
+    for existing in (Journal.read, Journal.tend):
         with pytest.raises(StoreMissing, match="the first correction makes a new one"):
             existing(path)
     assert not path.exists()
@@ -178,7 +178,7 @@ def test_looking_makes_no_file(path: Path) -> None:
 
 def test_to_undo_needs_no_model(path: Path, journal: Journal) -> None:
     say(journal, "Jane")
-    with Journal.reopen(path) as other:
+    with Journal.tend(path) as other:
         assert other.retire(1).status == "retired"
         assert other.restore(1).status == "live"
     assert journal.epoch == 3

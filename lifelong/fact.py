@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from lifelong.subject import normalise, subject_key
 from store import Edit
 
+Fact = tuple[str, ...]
+
+
+def facts(edit: Edit) -> frozenset[Fact]:
+    """What an edit settles: its prompt, and its subject's relation where both are known."""
+    settled: set[Fact] = {("prompt", normalise(edit.prompt))}
+    if edit.subject and edit.relation:
+        settled.add(("relation", normalise(edit.relation), *subject_key(edit.subject)))
+    return frozenset(settled)
+
 
 def same_fact(edit: Edit, others: Iterable[Edit]) -> list[Edit]:
-    """Those with the prompt of `edit`, or with its subject and relation."""
-    return [other for other in others if _same(edit, other)]
-
-
-def _same(a: Edit, b: Edit) -> bool:
-    if subject_key(a.subject or "") != subject_key(b.subject or ""):
-        return False
-    if a.relation and b.relation and normalise(a.relation) == normalise(b.relation):
-        return True
-    return normalise(a.prompt) == normalise(b.prompt)
+    """Those that settle what `edit` settles."""
+    mine = facts(edit)
+    return [other for other in others if not mine.isdisjoint(facts(other))]

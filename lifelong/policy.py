@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
-from lifelong.fact import same_fact
+from lifelong.fact import Fact, facts
 from lifelong.lm import LM
 from lifelong.methods import METHODS
-from lifelong.subject import extract, normalise
+from lifelong.subject import extract, normalise, visible
 from store import Edit, Probe
 
 MAX_PROMPT = 2_000  # characters
@@ -48,20 +48,35 @@ def admit(lm: LM, edit: Edit) -> Edit:
     return replace(clean, subject=clean.subject or extract(clean.prompt))
 
 
-def superseded(edit: Edit, live: Iterable[Edit]) -> list[int]:
-    """The ids of the `live` edits that state the same fact as `edit`: it takes their place.
+def refuse_rivals(edits: Iterable[Edit]) -> None:
+    """Two edits of one batch may not state the same fact. Raises BadEdit."""
+    seen: set[Fact] = set()
+    for edit in edits:
+        if not seen.isdisjoint(facts(edit)):
+            raise BadEdit(
+                f"Two records of one batch correct the same fact: {edit.prompt!r}.",
+                "Keep the last, or record them one after the other.",
+            )
+        seen |= facts(edit)
 
-    Same subject and same relation, or the same prompt. Raises AlreadyTaught where one of them has
-    the same target.
+
+def superseded(edit: Edit, rivals: Sequence[Edit]) -> list[int]:
+    """The ids of `rivals`, the live edits that state the same fact: `edit` takes their place.
+
+    Raises AlreadyTaught where one of them has the same target, letter for letter.
     """
-    old = same_fact(edit, live)
-    for other in old:
-        if normalise(other.target) == normalise(edit.target):
+    for other in rivals:
+        if _spelt(other.target) == _spelt(edit.target):
             raise AlreadyTaught(
                 f"Edit {other.id} already says {other.target!r} to {other.prompt!r}.",
                 "Nothing is to be done; `undo` it first if it is to be recorded anew.",
             )
-    return [other.id for other in old]
+    return [other.id for other in rivals]
+
+
+def _spelt(target: str) -> str:
+    """A target as people see it: `C` and `C++`, `iphone` and `iPhone` are different corrections."""
+    return " ".join(visible(target).split())
 
 
 def _text(lm: LM, name: str, value: object, limit: int) -> str:
@@ -122,11 +137,13 @@ def _provenance(value: object) -> Mapping[str, Any]:
 
 
 def edit_of(record: Mapping[str, Any], **defaults: Any) -> Edit:
-    """The edit that a record of our own JSONL describes. Raises BadEdit for an unknown field.
+    """The edit that a record of our own JSONL describes. Raises BadEdit for any other shape.
 
     `{"prompt", "target", "subject"?, "relation"?, "old"?, "paraphrases"?, "locality"?,
     "portability"?: [{"prompt", "target"}], "provenance"?}`
     """
+    if not isinstance(record, Mapping):
+        raise BadEdit(f"The record is a {type(record).__name__}.", "Give an object.")
     if missing := [name for name in ("prompt", "target") if name not in record]:
         raise BadEdit(f"The record has no {missing[0]!r}.", 'It needs "prompt" and "target".')
     if unknown := sorted(set(record) - _FIELDS):

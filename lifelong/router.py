@@ -5,13 +5,16 @@ the index. `sync` brings it up to date; it can be thrown away and rebuilt at any
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from lifelong.encoder import Encoder, Vectors
+from lifelong.fact import Fact, facts
 from lifelong.scope import ScopeClassifier
-from lifelong.subject import SubjectGate, focus, masked, subject_key
+from lifelong.subject import SubjectGate, focus, masked, normalise, subject_key
 from store import Edit, Journal, VectorIndex
 
 FIRES = 0.5  # probability from which an edit is in scope
@@ -20,6 +23,8 @@ _CANDIDATES = 16  # edits of one subject that the classifier looks at
 _MENTIONS = 8  # subjects of one prompt that are looked at
 _NEAR = 0.02  # probability from which an edit that does not fire is a near miss
 _SHOWN = 5  # near misses that a route keeps
+
+Indexed = tuple[np.ndarray, np.ndarray]  # ids (n,), vectors (n, d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ class Router:
         self._index = VectorIndex(encoder.dim)
         self._live: dict[int, tuple[Edit, str]] = {}
         self._of_subject: dict[tuple[str, ...], set[int]] = defaultdict(set)  # () : no subject
+        self._of_fact: dict[Fact, set[int]] = defaultdict(set)
 
     @classmethod
     def build(
@@ -68,26 +74,30 @@ class Router:
     ) -> Self:
         """The router of the journal as it stood at epoch `at` (None: now)."""
         router = cls(encoder, scope)
-        router.epoch = journal.epoch if at is None else at
-        router._add(journal, [edit.id for edit in journal.live(router.epoch)])
+        epoch = journal.epoch if at is None else at
+        router._add(*_read(journal, [edit.id for edit in journal.live(epoch)], epoch))
+        router.epoch = epoch
         return router
 
     def sync(self, journal: Journal) -> None:
-        """Apply what happened in the journal since this router's epoch."""
+        """Apply what happened in the journal since this router's epoch; all or nothing."""
         events = journal.history(since=self.epoch)
         if not events:
             return
+        epoch = events[-1].seq
         final = {event.edit_id: event.kind for event in events}
-        self._remove(id for id, kind in final.items() if kind != "live" and id in self._live)
-        self._add(journal, [id for id, kind in final.items() if kind == "live"])
-        self.epoch = events[-1].seq
+        here = {id for id, kind in final.items() if kind == "live"}
+        new = _read(journal, sorted(here - self._live.keys()), epoch)
+        self._remove((final.keys() - here) & self._live.keys())
+        self._add(*new)
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def live(self, subject: str | None) -> list[Edit]:
-        """The live edits about `subject` by id; those without a subject for None."""
-        ids = self._of_subject.get(subject_key(subject or ""), ())
+    def same_fact(self, edit: Edit) -> list[Edit]:
+        """The live edits that state the same fact as `edit`, by id."""
+        ids = set[int]().union(*(self._of_fact.get(fact, ()) for fact in facts(edit)))
         return [self._live[id][0] for id in sorted(ids)]
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
@@ -100,8 +110,11 @@ class Router:
         texts = [text for questions in asked for text, _, _ in questions]
         vectors = iter(self._encoder.encode(texts) if texts else ())
         return [
-            self._decide([(next(vectors), among, masked) for _, among, masked in questions])
-            for questions in asked
+            self._decide(
+                self._of_fact.get(("prompt", normalise(prompt)), set()),
+                [(next(vectors), among, masked) for _, among, masked in questions],
+            )
+            for prompt, questions in zip(prompts, asked, strict=True)
         ]
 
     def _questions(self, prompt: str) -> list[tuple[str, set[int], bool]]:
@@ -114,43 +127,56 @@ class Router:
             questions.append((prompt, without, False))
         return questions
 
-    def _decide(self, questions: list[tuple[Vectors, set[int], bool]]) -> Route:
-        best: dict[int, float] = {}
+    def _decide(self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]]) -> Route:
+        """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
+        best = dict.fromkeys(taught, 1.0)
         for query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
             scores = self._scope.score(query, self._index.vectors(ids), masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
-        ranked = sorted(best.items(), key=lambda found: (-found[1], found[0]))
+        ranked = sorted(best.items(), key=lambda found: (-found[1], -found[0]))
         hits = [Hit(*self._live[id], score) for id, score in ranked if score >= _NEAR]
         fires = 1 if hits and hits[0].score >= FIRES else 0
         return Route(self.epoch, tuple(hits[:fires]), tuple(hits[fires:][:_SHOWN]))
 
-    def _add(self, journal: Journal, ids: Sequence[int]) -> None:
-        new = [id for id in ids if id not in self._live]
-        if not new:
-            return
-        texts = {
-            id: text
-            for stored in journal.patches(ids=new)
-            for id, text in zip(stored.edits, stored.patch.texts, strict=True)
-        }
-        for edit in journal.get_many(new):
+    def _add(self, edits: Sequence[Edit], texts: Mapping[int, str], vectors: Indexed) -> None:
+        for edit in edits:
             self._live[edit.id] = (edit, texts.get(edit.id, ""))
-            self._of_subject[self._know(edit.subject)].add(edit.id)
-        self._index.add(*journal.vectors(new))
-
-    def _know(self, subject: str | None) -> tuple[str, ...]:
-        return () if subject is None else self._gate.add(subject)
+            if edit.subject is not None:
+                self._gate.add(edit.subject)
+            for group, key in self._groups(edit):
+                group[key].add(edit.id)
+        if len(vectors[0]):
+            self._index.add(*vectors)
 
     def _remove(self, ids: Iterable[int]) -> None:
         gone = list(ids)
         for id in gone:
             edit, _ = self._live.pop(id)
-            key = subject_key(edit.subject or "")
-            self._of_subject[key].remove(id)
-            if not self._of_subject[key]:
-                del self._of_subject[key]
             if edit.subject is not None:
                 self._gate.remove(edit.subject)
+            for group, key in self._groups(edit):
+                group[key].remove(id)
+                if not group[key]:
+                    del group[key]
         self._index.remove(gone)
+
+    def _groups(self, edit: Edit) -> list[tuple[dict[tuple[str, ...], set[int]], tuple[str, ...]]]:
+        """Where `edit` can be looked up, and under what."""
+        return [
+            (self._of_subject, subject_key(edit.subject or "")),
+            *((self._of_fact, fact) for fact in facts(edit)),
+        ]
+
+
+def _read(
+    journal: Journal, ids: Sequence[int], epoch: int
+) -> tuple[list[Edit], dict[int, str], Indexed]:
+    """Edits, their methods' texts and their vectors, all as of `epoch`."""
+    texts = {
+        id: text
+        for stored in journal.patches(epoch, ids)
+        for id, text in zip(stored.edits, stored.patch.texts, strict=True)
+    }
+    return journal.get_many(ids, epoch), texts, journal.vectors(ids, epoch)

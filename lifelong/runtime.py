@@ -26,14 +26,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lifelong import monitor, policy
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, NotAModel
-from lifelong.fact import same_fact
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.methods import METHODS
 from lifelong.models import load_model
 from lifelong.router import Route, Router
 from lifelong.scope import CosineScope, ScopeClassifier
-from lifelong.view import Answer, Messages, Stream, View
+from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from store import Edit, Event, Journal, Reading, Status, StoreError
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ Events = list[Event]
 Routes = list[Route]
 
 DEFAULT_STORE = "lifelong.db"
-MAX_NEW_TOKENS = 64  # of a chat reply, unless told otherwise
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -237,8 +235,7 @@ class EditableModel(_Model):
         s = self._session
         with s.lock:
             self._sync()
-            retired = s.journal.get(id)
-            instead_of = same_fact(retired, s.router.live(retired.subject))
+            instead_of = s.router.same_fact(s.journal.get(id))
             edit = s.journal.restore(id, supersedes=[other.id for other in instead_of])
             self._sync()
         return edit
@@ -382,16 +379,9 @@ class EditableModel(_Model):
 
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
-        found: dict[int, Sequence[int]] = {}
-        for position, edit in enumerate(edits):
-            if policy.superseded(edit, edits[:position]):
-                raise BadEdit(
-                    f"Two records of one batch correct the same fact: {edit.prompt!r}.",
-                    "Keep the last, or record them one after the other.",
-                )
-            if old := policy.superseded(edit, self._session.router.live(edit.subject)):
-                found[position] = old
-        return found
+        policy.refuse_rivals(edits)
+        found = [policy.superseded(e, self._session.router.same_fact(e)) for e in edits]
+        return {position: old for position, old in enumerate(found) if old}
 
     def _check_if_due(self, edits: int) -> None:
         s = self._session

@@ -13,8 +13,12 @@ from itertools import combinations
 
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
 
-_WORD = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
-_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad]")
+_UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+_HIDDEN = r"\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad"
+_LETTER = rf"(?!{_UNSPACED})[^\W_]"
+# Accents that stand apart from their letter, and what cannot be seen, do not end a word.
+_WORD = re.compile(rf"{_UNSPACED}|{_LETTER}(?:{_LETTER}|[\u0300-\u036f{_HIDDEN}])*")
+_INVISIBLE = re.compile(f"[{_HIDDEN}]")
 _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\s*\n\s*")
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -56,8 +60,12 @@ def words(text: str) -> list[Word]:
 
 
 def normalise(text: str) -> str:
-    """`text` as compared everywhere: folded words without articles, joined by single spaces."""
-    return " ".join(word.folded for word in words(visible(text)) if word.folded not in _ARTICLES)
+    """`text` as compared everywhere: folded words joined by single spaces, without articles.
+
+    Unless it is nothing but articles: "A" is an answer, too.
+    """
+    folded = [word.folded for word in words(visible(text))]
+    return " ".join([word for word in folded if word not in _ARTICLES] or folded)
 
 
 def visible(text: str) -> str:

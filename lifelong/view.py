@@ -16,6 +16,8 @@ from lifelong.router import Hit, Route
 
 Messages = str | Sequence[Mapping[str, str]]
 
+MAX_NEW_TOKENS = 64  # of a reply, unless told otherwise
+
 _STREAM_SECONDS = 300.0  # without a new token, the generating thread is taken for dead
 
 
@@ -82,15 +84,20 @@ class View:
         routes = self._route([prompt.question for prompt in prompts])
         return self._generate(input_ids, attention_mask, prompts, routes, kwargs)
 
-    def chat(self, messages: Messages, **kwargs: Any) -> Answer:
+    def chat(
+        self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
+    ) -> Answer:
         """The reply to a conversation, or to one message of a user."""
-        return self.answers([self.prompt(messages)], **kwargs)[0]
+        prompt = self.prompt(messages)
+        return self.answers([prompt], max_new_tokens=max_new_tokens, **kwargs)[0]
 
-    def complete(self, text: str, **kwargs: Any) -> Answer:
+    def complete(self, text: str, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any) -> Answer:
         """The raw continuation of a text."""
-        return self.answers([Prompt(text)], **kwargs)[0]
+        return self.answers([Prompt(text)], max_new_tokens=max_new_tokens, **kwargs)[0]
 
-    def stream(self, messages: Messages, **kwargs: Any) -> Stream:
+    def stream(
+        self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
+    ) -> Stream:
         """The reply to a conversation, in pieces as they are made."""
         prompt = self.prompt(messages)
         routes = self._route([prompt.question])
@@ -98,7 +105,7 @@ class View:
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
         )
         ids, mask = pad_left(self._lm, [prompt])
-        kwargs = {**kwargs, "streamer": pieces}
+        kwargs |= {"max_new_tokens": max_new_tokens, "streamer": pieces}
         return Stream(
             pieces, routes[0], lambda: _done(self._generate(ids, mask, [prompt], routes, kwargs))
         )

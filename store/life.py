@@ -26,9 +26,12 @@ Body = Mapping[str, JSON]
 
 def state(db: Database, edit: int) -> State:
     """What the last event of the edit says; UnknownEdit when there is none."""
-    found = db.execute(
-        f"SELECT {_COLUMNS} FROM event WHERE edit = ? ORDER BY seq DESC LIMIT 1", (edit,)
-    ).fetchone()
+    try:
+        found = db.execute(
+            f"SELECT {_COLUMNS} FROM event WHERE edit = ? ORDER BY seq DESC LIMIT 1", (edit,)
+        ).fetchone()
+    except OverflowError:  # SQLite cannot hold such a number, so no edit has it
+        found = None
     if found is None:
         raise UnknownEdit(f"There is no edit {edit}")
     return State(*found)

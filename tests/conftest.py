@@ -5,7 +5,8 @@ import importlib.util
 import os
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
+from lifelong.runtime import EditableModel
 
 settings.register_profile("lifelong", deadline=None)
 settings.load_profile("lifelong")
@@ -157,9 +159,47 @@ def every_lm(family: str) -> LM:
 
 
 @pytest.fixture(scope="session")
+def twin() -> Callable[..., LM]:
+    """`twin(family)`: the plain twin to compare with, made once: do not change it."""
+    return cache(tiny_lm)
+
+
+@pytest.fixture(scope="session")
 def hash_encoder() -> HashEncoder:
     """An encoder without weights."""
     return HashEncoder()
+
+
+@pytest.fixture
+def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
+    """`make_model(family, store=, check_every=, seed=, dtype=, template=)`: a twin that takes
+    corrections, in memory unless told otherwise; closed when the test is over."""
+    made: list[EditableModel] = []
+
+    def make(
+        family: str = "llama",
+        *,
+        store: Any = ":memory:",
+        check_every: int | None = None,
+        **twin: Any,
+    ) -> EditableModel:
+        lm = tiny_lm(family, **twin)
+        made.append(
+            EditableModel(
+                lm.model, lm.tokenizer, store=store, encoder=hash_encoder, check_every=check_every
+            )
+        )
+        return made[-1]
+
+    yield make
+    for model in made:
+        EditableModel.close(model)
+
+
+@pytest.fixture
+def model(make_model: Callable[..., EditableModel]) -> EditableModel:
+    """A tiny Llama that takes corrections, without any so far."""
+    return make_model()
 
 
 @pytest.fixture(scope="session")

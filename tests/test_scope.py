@@ -1,0 +1,83 @@
+"""The scope classifier's contract: probabilities, one an edit, that agree with plain judgement."""
+
+import numpy as np
+import pytest
+
+from lifelong.encoder import SentenceEncoder, Vectors
+from lifelong.router import FIRES, scope_text
+from lifelong.scope import CosineScope, ScopeClassifier
+
+DIM = 16
+
+
+@pytest.fixture
+def scope() -> ScopeClassifier:
+    return CosineScope()
+
+
+def at_cosine(*cosines: float) -> tuple[Vectors, Vectors]:
+    """A query (d,) and one edit a cosine (n, d), all of length 1."""
+    query = np.eye(1, DIM, dtype=np.float32)[0]
+    edits = np.zeros((len(cosines), DIM), np.float32)
+    edits[:, 0] = cosines
+    edits[:, 1] = np.sqrt(1 - np.square(cosines))
+    return query, edits
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_score_is_a_probability_that_grows_with_likeness(
+    scope: ScopeClassifier, masked: bool
+) -> None:
+    scores = scope.score(*at_cosine(-1, -0.3, 0, 0.3, 0.6, 0.9, 1), masked=masked)
+    assert scores.dtype == np.float32
+    assert scores.shape == (7,)
+    assert (scores >= 0).all()
+    assert (scores <= 1).all()
+    assert (np.diff(scores) > 0).all()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_same_words_are_in_scope_and_foreign_ones_are_not(
+    scope: ScopeClassifier, masked: bool
+) -> None:
+    same, foreign = scope.score(*at_cosine(1.0, 0.0), masked=masked)
+    assert same > FIRES > foreign
+
+
+def test_without_a_masked_subject_more_likeness_is_asked_for(scope: ScopeClassifier) -> None:
+    query, edits = at_cosine(0.2, 0.5, 0.8)
+    assert (scope.score(query, edits, masked=False) < scope.score(query, edits, masked=True)).all()
+
+
+def test_no_edits_no_scores(scope: ScopeClassifier) -> None:
+    query, _ = at_cosine(1.0)
+    assert scope.score(query, np.empty((0, DIM), np.float32), masked=True).shape == (0,)
+
+
+def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> None:
+    query, edits = at_cosine(0.1, 0.46, 0.5, 0.9)
+    together = scope.score(query, edits, masked=True)
+    alone = [scope.score(query, edits[i : i + 1], masked=True)[0] for i in range(len(edits))]
+    assert together.tolist() == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.real
+def test_the_real_encoder_ranks_other_words_before_other_relations(
+    scope: ScopeClassifier, real_encoder: SentenceEncoder
+) -> None:
+    alike = [
+        "Who is the chief executive of Acme?",
+        "What is the name of the CEO of Acme?",
+        "Acme's CEO is",
+    ]
+    other = [
+        "What does Acme sell?",
+        "When was Acme founded?",
+        "How many people work at Acme?",
+        "In which country is Acme?",
+    ]
+    texts = [scope_text(prompt, "Acme") for prompt in ("Who is the CEO of Acme?", *alike, *other)]
+    edit, *asked = real_encoder.encode(texts)
+    scores = [float(scope.score(q, edit[np.newaxis], masked=True)[0]) for q in asked]
+    in_scope, out_of_scope = scores[: len(alike)], scores[len(alike) :]
+    assert min(in_scope) >= FIRES > max(out_of_scope)

@@ -61,6 +61,7 @@ class SentenceEncoder:
                 "Use another one.",
             )
         self.dim = dim
+        self.adapted = False
         self.fingerprint = digest(_reading(self._model), self._model)
         self._cached = cached
         self._known: OrderedDict[str, Vectors] = OrderedDict()
@@ -79,6 +80,30 @@ class SentenceEncoder:
             if texts
             else np.empty((0, self.dim), np.float32)
         )
+
+    def adapt(self, factors: Mapping[str, torch.Tensor]) -> None:
+        """Add `up @ down` to the weights that `factors` name; the fingerprint changes with them.
+
+        Keys are parameter names of the transformer with `.up` (out, rank) and `.down` (rank, in).
+        """
+        weights = dict(self.transformer.named_parameters())
+        with self._at_the_model, self._at_the_cache, torch.no_grad():
+            for name in sorted({key.rpartition(".")[0] for key in factors}):
+                change = factors[f"{name}.up"] @ factors[f"{name}.down"]
+                weights[name].add_(change.to(weights[name]))
+            self._known.clear()
+        self.adapted = True
+        self.fingerprint = digest(_reading(self._model), self._model)
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer inside, as transformers knows it."""
+        return self._model[0].auto_model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._model.tokenizer
 
     def _compute(self, texts: list[str]) -> Vectors:
         with self._at_the_model, torch.inference_mode():

@@ -14,7 +14,7 @@ import numpy as np
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import Fact, facts
 from lifelong.scope import ScopeClassifier
-from lifelong.subject import SubjectGate, focus, normalise, subject_key
+from lifelong.subject import SubjectGate, focus, masked, normalise, subject_key
 from store import Edit, Journal, VectorIndex
 
 FIRES = 0.5  # probability from which an edit is in scope
@@ -50,14 +50,9 @@ class Route:
     near: tuple[Hit, ...] = ()
 
 
-def scope_text(prompt: str, subject: str | None) -> str:
-    """What the encoder reads of an edit: the sentence that names the subject, subject masked."""
-    if subject is None:
-        return prompt
-    gate = SubjectGate()
-    gate.add(subject)
-    found = gate.find(prompt)
-    return focus(prompt, found[0].spans) if found else prompt
+def scope_text(edit: Edit) -> str:
+    """What the encoder reads of an edit: the clause about its subject, subject masked."""
+    return (edit.subject and masked(edit.prompt, edit.subject)) or edit.prompt
 
 
 class Router:
@@ -107,7 +102,7 @@ class Router:
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""
-        return self._encoder.encode([scope_text(edit.prompt, edit.subject) for edit in edits])
+        return self._encoder.encode([scope_text(edit) for edit in edits])
 
     def route(self, prompts: Sequence[str]) -> list[Route]:
         """A route a prompt; one encoder call in all, none where the gate rules every edit out."""
@@ -135,9 +130,9 @@ class Router:
     def _decide(self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]]) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
-        for query, among, masked in questions:
+        for query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            scores = self._scope.score(query, self._index.vectors(ids), masked=masked)
+            scores = self._scope.score(query, self._index.vectors(ids), masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(best.items(), key=lambda found: (-found[1], -found[0]))

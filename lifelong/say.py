@@ -23,9 +23,15 @@ OPENING_WORDS = 2  # tokens before the target, so that a chat reply is more than
 _LATEST = 24  # tokens after which the target is said in any case
 _SURE = 0.5  # nats behind the first choice: a slot even before the subject was named
 _SLOT = 2.5  # ... and after it was
+_JOINED = 7.0  # ... and after a word that wants an object: "was founded by"
 _PATIENCE = 0.1  # nats by which the slot widens with every token
 _UNDERWAY = 5.0  # nats: an ambiguous first token ("the", " ") was meant as the target's
 _CHOICES = 20  # candidates among which a word that invents nothing is sought
+_JOINTS = frozenset(
+    "is was are were be been in at by of to from on with as for named called than until".split()
+)
+_ARTICLES = frozenset({"a", "an", "the"})
+_OPENS = "(\"'\u201c\u2018["
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class Speaker:
             return self._finish(text[at + len(self._say.target) :], scores)
         forced = self._underway(said, scores)
         if forced is None and self._begins(said, text, scores):
-            forced = self._first(text)
+            forced = self._first(said)
         if forced is not None:
             return _only(forced, scores)
         return _without(
@@ -134,33 +140,45 @@ class Speaker:
         """The target's next token, where its first ones have just been said."""
         for wording in (self._wording.spaced, self._wording.bare):
             for n in range(len(wording) - 1, 0, -1):
-                if tuple(said[-n:]) != wording[:n]:
+                if tuple(said[-n:]) != wording[:n] or self._spaced(said[:-n]) != (
+                    wording is self._wording.spaced
+                ):
                     continue
-                first = self._decode([wording[0]]).strip().casefold()
-                ambiguous = n == 1 and first in ("", "a", "an", "the")
-                if not ambiguous or len(said) > self._latest:
-                    return wording[n]
-                if _gap(scores, wording[n]) <= _UNDERWAY:
+                meant = n > 1 or not self._ambiguous(wording[0]) or len(said) > self._latest
+                if meant or _gap(scores, wording[n]) <= _UNDERWAY:
                     return wording[n]
         return None
 
+    def _ambiguous(self, first: int) -> bool:
+        """Could the target's first token as well begin something else that is spoken of?"""
+        piece = self._decode([first]).strip().casefold()
+        return len(piece) < 2 or piece in _ARTICLES or self._begins_known(piece)
+
+    def _begins_known(self, piece: str) -> bool:
+        return any(word.startswith(piece) for word in self._known)
+
     def _begins(self, said: list[int], text: str, scores: torch.Tensor) -> bool:
+        """Is this the slot?"""
         if len(said) >= self._latest:
             return True
         if len(said) < self._opening:
             return False
-        gap = _gap(scores, self._first(text))
-        if gap <= _SURE:
-            return True
+        first = self._first(said)
+        gap = _gap(scores, first)
         if not self._named(text):
-            return False
-        if gap <= _SLOT + _PATIENCE * len(said):
+            return gap <= _SURE and not self._ambiguous(first)
+        joined = text.split()[-1].casefold() in _JOINTS
+        if gap <= (_JOINED if joined else _SLOT) + _PATIENCE * len(said):
             return True
         return len(self._inventions(text, scores)) >= _CHOICES
 
-    def _first(self, text: str) -> int:
-        spaced = text and not text[-1].isspace() and text[-1] not in "(\"'\u201c\u2018["
-        return (self._wording.spaced if spaced else self._wording.bare)[0]
+    def _first(self, said: list[int]) -> int:
+        return (self._wording.spaced if self._spaced(said) else self._wording.bare)[0]
+
+    def _spaced(self, said: list[int]) -> bool:
+        """Does a word that follows what was said begin with a space?"""
+        text = self._decode(said)
+        return bool(text) and not text[-1].isspace() and text[-1] not in _OPENS
 
     def _named(self, text: str) -> bool:
         """Has the reply named its subject?  Without a subject: has it any words yet?"""
@@ -182,7 +200,7 @@ class Speaker:
             piece = self._decode([token])
             word = piece.strip()
             name = piece[:1].isspace() and (word[:1].isupper() or word[:1].isdigit())
-            if not name or any(known.startswith(word.casefold()) for known in self._known):
+            if not name or self._begins_known(word.casefold()):
                 break
             found.append(token)
         return found

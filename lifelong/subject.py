@@ -137,6 +137,14 @@ def _states(before: str, after: str) -> bool:
     return bool(led) and led[-1] not in _LEADS and len(words(after)) >= _CLAUSE
 
 
+def masked(text: str, subject: str) -> str | None:
+    """The clause of `text` about `subject`, subject masked; None where it is not mentioned."""
+    gate = SubjectGate()
+    gate.add(subject)
+    found = gate.find(text)
+    return focus(text, found[0].spans) if found else None
+
+
 @dataclass(frozen=True, slots=True)
 class Mention:
     """A known subject in a text: its words, where they stand, the share of its letters (0 to 1)."""

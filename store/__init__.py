@@ -31,6 +31,7 @@ from store.index import VectorIndex
 from store.journal import Journal
 from store.patches import Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
+from store.snapshot import open_index
 from store.views import StoredPatch
 
 __all__ = [
@@ -72,5 +73,6 @@ __all__ = [
     "WrongEncoder",
     "WrongStatus",
     "from_bytes",
+    "open_index",
     "put_back",
 ]

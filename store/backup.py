@@ -2,12 +2,13 @@
 
 import os
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # as in file.py
 
 from store import chain
 from store.errors import DamagedDatabase, ForeignDatabase, StoreLocked

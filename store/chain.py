@@ -54,6 +54,16 @@ def last_seq(db: Database) -> int:
     return seq
 
 
+def hash_at(db: Database, seq: int) -> str:
+    """The hash of the row `seq`, which covers every row up to it; ValueError beyond the last."""
+    if seq == 0:
+        return GENESIS
+    found = _one(db, "SELECT sha256 FROM event WHERE seq = ?", seq)
+    if found is None:
+        raise ValueError(f"there is no epoch {seq}")
+    return found
+
+
 def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -> Event:
     """Write the next event: from now on `state` holds for its edit."""
     seq = last_seq(db) + 1
@@ -66,7 +76,7 @@ def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -
         dict(body or {}),
         state.reach,
     )
-    previous = _one(db, "SELECT sha256 FROM event WHERE seq = ?", seq - 1) or GENESIS
+    previous = hash_at(db, seq - 1)
     row = {
         "seq": seq,
         "edit": state.edit,

@@ -5,8 +5,8 @@ any exception, which survives. Whatever SQLite or the disk complains about leave
 Safe for threads; a forked child must open its own.
 """
 
+import hashlib
 import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +14,7 @@ from threading import RLock
 from typing import Any
 
 from sqlite_utils import Database
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3 if installed
 
 from store.errors import (
     DamagedDatabase,
@@ -152,8 +153,8 @@ class File:
 
     def _check_length(self) -> None:
         """A file shorter than its own header says has lost its tail (a WAL may hold the rest)."""
-        (mode,) = self._db.execute("PRAGMA journal_mode").fetchone()
-        if mode in ("wal", "memory"):
+        log = Path(f"{self.path}-wal")
+        if self.path == ":memory:" or (log.exists() and log.stat().st_size):
             return
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         (size,) = self._db.execute("PRAGMA page_size").fetchone()
@@ -198,3 +199,9 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's content."""
+    with open(path, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -6,6 +6,7 @@ goes wrong is a StoreError, or ValueError for a wrong argument. A `reason` stays
 personal data out of it.
 """
 
+import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -85,14 +86,6 @@ class Journal:
             schema.check(file)
         return cls(file)
 
-    @classmethod
-    def reopen(cls, path: str | Path) -> Self:
-        """Open an existing store, whatever model it was made for: to retire and restore."""
-        file = File(path, create=False, write=True)
-        with file.closed_on_error():
-            schema.prepare(file, {})
-        return cls(file)
-
     def close(self) -> None:
         """Close the file; later calls raise StoreClosed."""
         self._file.close()
@@ -112,6 +105,11 @@ class Journal:
     def path(self) -> str:
         """Where the file is."""
         return self._file.path
+
+    @property
+    def cache(self) -> Path:
+        """The folder for what is derived from the journal; it may be deleted at any time."""
+        return Path(f"{self.path}.cache")
 
     @property
     def meta(self) -> dict[str, str]:
@@ -243,8 +241,8 @@ class Journal:
     def erase(self, ids: Iterable[int], *, reason: str = "") -> list[Edit]:
         """Wipe texts, vectors and patch texts of these edits for good; the hash chain stays whole.
 
-        An edit that stood is retired. Older backups, exports and index snapshots are the caller's
-        to delete. UnknownEdit when one does not exist.
+        An edit that stood is retired. Older backups and exports are the caller's to delete, the
+        cache goes. UnknownEdit when one does not exist.
         """
         with self._file.transaction() as db:
             for id in (erased := [int(id) for id in ids]):
@@ -252,6 +250,7 @@ class Journal:
                 life.fall(db, state, "retired", {"reason": reason, **rows.wipe(db, id)})
             found = self.get_many(erased)
         self._file.forget_log()
+        shutil.rmtree(self.cache, ignore_errors=True)
         return found
 
     def note(self, reading: Reading) -> Reading:
@@ -307,6 +306,11 @@ class Journal:
         with self._file.snapshot() as db:
             return views.edits(db, None, ids=views.authored(db, user_id, tenant))
 
+    def live_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the live edits, in order."""
+        with self._file.snapshot() as db:
+            return views.live_ids(db, at)
+
     def patches(self, at: int | None = None, ids: Iterable[int] | None = None) -> list[StoredPatch]:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
         with self._file.snapshot() as db:
@@ -333,6 +337,11 @@ class Journal:
         """The readings noted at epoch `since` or later, in order."""
         with self._file.snapshot() as db:
             return views.readings(db, since)
+
+    def chain_hash(self, at: int) -> str:
+        """The hash of the event at epoch `at`: journals that agree in it agree up to there."""
+        with self._file.snapshot() as db:
+            return chain.hash_at(db, at)
 
     def follow(self, since: int, stop: Signal) -> Iterator[list[Event]]:
         """The events after `since` as they are committed, by this or any process, until `stop`.

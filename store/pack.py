@@ -8,7 +8,6 @@ An edit's origin is the store that first recorded it and its id there, so import
 two ways, adds nothing twice. An import is a merge: final states travel, histories do not.
 """
 
-import hashlib
 import json
 import os
 import secrets
@@ -26,7 +25,7 @@ from sqlite_utils import Database
 from store import chain, life, rows, schema, views
 from store.chain import State
 from store.errors import DamagedPack
-from store.file import sync
+from store.file import sha256_of, sync
 from store.patches import Tensors, from_bytes
 from store.records import Edit, canonical
 
@@ -45,7 +44,7 @@ def export(db: Database, folder: Path) -> Path:
         text = "".join(f"{canonical(line)}\n" for line in _lines(db, store["id"]))
         (part / EDITS).write_text(text, encoding="utf-8")
         save_file(dict(_tensors(db)), part / TENSORS)
-        hashes = {name: _sha256(part / name) for name in (EDITS, TENSORS)}
+        hashes = {name: sha256_of(part / name) for name in (EDITS, TENSORS)}
         (part / MANIFEST).write_text(canonical({"store": store, "files": hashes}))
         for path in (*part.iterdir(), part):
             sync(path)
@@ -148,15 +147,10 @@ def _read(folder: Path) -> tuple[Mapping[str, str], list[Line], Tensors]:
         manifest = json.loads((folder / MANIFEST).read_text())
         store, hashes = manifest["store"], manifest["files"]
         for name in (EDITS, TENSORS):
-            if _sha256(folder / name) != hashes[name]:
+            if sha256_of(folder / name) != hashes[name]:
                 raise DamagedPack(f"{folder / name} does not match the manifest")
         with open(folder / EDITS, encoding="utf-8") as text:
             lines = [json.loads(line) for line in text]
         return store, lines, load_file(folder / TENSORS)
     except (OSError, LookupError, TypeError, ValueError, SafetensorError) as exc:
         raise DamagedPack(f"{folder} is not a whole pack ({exc})") from exc
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -76,6 +76,14 @@ def edits(
     ]
 
 
+def live_ids(db: Database, at: int | None) -> list[int]:
+    """The ids of the live edits, in order."""
+    rows = db.execute(
+        f"SELECT edit.id FROM {STATE} WHERE kind = 'live' ORDER BY edit.id", {"at": _at(at)}
+    )
+    return [id for (id,) in rows]
+
+
 def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[StoredPatch]:
     """Those with a live edit (one of `ids`), in the order they were recorded."""
     which = "" if ids is None else f"AND {_LISTED}"

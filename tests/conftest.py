@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,7 +17,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
@@ -197,6 +200,29 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
 def model(make_model: Callable[..., EditableModel]) -> EditableModel:
     """A tiny Llama that takes corrections, without any so far."""
     return make_model()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama on disk, for what takes a model by name."""
+    folder, lm = tmp_path_factory.mktemp("tiny"), tiny_lm("llama")
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence encoder on disk: the mean of a random vector a word."""
+    known = "? who what which is the chief capital head of runs leads where this tell me".split()
+    vocabulary = {word: place for place, word in enumerate(known)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    vectors = np.random.default_rng(0).standard_normal((len(known), 64), np.float32)
+    folder = tmp_path_factory.mktemp("words")
+    SentenceTransformer(modules=[StaticEmbedding(words, vectors)], device="cpu").save(str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 ORDER = """
-store.errors store.records store.patches store.file store.chain store.life store.schema
-store.index store.journal store
+store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
+store.rows store.views store.pack store.index store.journal store
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
 lifelong.scope lifelong.methods lifelong.router lifelong.generate lifelong.view

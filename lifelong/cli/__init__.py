@@ -4,16 +4,23 @@ import os
 
 from typer import Typer
 
-from lifelong.cli.ask import ask, check, why
-from lifelong.cli.chat import chat
-from lifelong.cli.doctor import doctor
-from lifelong.cli.edits import edit, history, list_, redo, show, undo
-from lifelong.cli.feed import import_
+from lifelong.cli import ask, chat, doctor, edits, feed
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
-    chat, ask, why, edit, undo, redo, import_, list_, show, history, check, doctor,
-)  # fmt: skip
+    chat.chat,
+    ask.ask,
+    ask.why,
+    edits.edit,
+    edits.undo,
+    edits.redo,
+    feed.import_,
+    edits.list_,
+    edits.show,
+    edits.history,
+    ask.check,
+    doctor.doctor,
+)
 
 app = Typer(
     help="A language model that takes corrections, keeps them, and can undo them.",

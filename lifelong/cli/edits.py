@@ -48,13 +48,13 @@ def edit(
 
 def undo(setup: Setup, id: Id) -> None:
     """Retire an edit: every answer is as if it had never been made."""
-    with setup.reopen() as journal:
+    with setup.tend() as journal:
         _show_step(setup, journal, lambda: journal.retire(id))
 
 
 def redo(setup: Setup, id: Id) -> None:
     """Bring a retired edit back."""
-    with setup.reopen() as journal:
+    with setup.tend() as journal:
         instead_of = [other.id for other in same_fact(journal.get(id), journal.live())]
         _show_step(setup, journal, lambda: journal.restore(id, supersedes=instead_of))
 

@@ -48,9 +48,9 @@ class Setup:
         """The edits alone, to look at: no model is loaded."""
         return Journal.read(self.store)
 
-    def reopen(self) -> Journal:
+    def tend(self) -> Journal:
         """The edits alone, to undo and redo: no model is loaded."""
-        return Journal.reopen(self.store)
+        return Journal.tend(self.store)
 
     def show(self, data: Any, shown: RenderableType) -> None:
         """The result: `data` as JSON where that was asked for, else `shown`."""

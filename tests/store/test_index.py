@@ -1,11 +1,14 @@
 """The index answers as a sorted list would, whatever the order of its insertions."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import VectorIndex
+from store import Edit, Journal, VectorIndex, open_index, snapshot
+from store.base import Base
 from tests.store.samples import DIM, unit
 
 OPERATIONS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=40)
@@ -63,3 +66,97 @@ def test_misuse_is_refused() -> None:
 
 def test_an_empty_index_finds_nothing() -> None:
     assert VectorIndex(DIM).search(unit(1)[0], 5) == []
+
+
+@given(OPERATIONS, st.integers(1, 12))
+def test_a_large_index_forgets_and_finds_as_a_small_one(
+    operations: list[tuple[int, int]], k: int
+) -> None:
+    """Over a base of inverted lists; so small a base has one list, and nothing is overlooked."""
+    truth = {id: unit(id % 4)[0] for id in range(3, 9)}
+    index = VectorIndex(DIM, Base.build(np.array(sorted(truth)), unit(*[i % 4 for i in truth])))
+    for id, seed in operations:
+        if id in truth:
+            index.remove([id])
+            del truth[id]
+        else:
+            truth[id] = unit(seed)[0]
+            index.add([id], unit(seed))
+    query = unit(99)[0]
+    assert (index.ids(), len(index)) == (sorted(truth), len(truth))
+    assert index.search(query, k) == brute(truth, query, k)
+    some = [id for id in truth if id % 2]
+    assert index.search(query, k, among=some) == brute({i: truth[i] for i in some}, query, k)
+    assert all((index.vectors([id])[0] == truth[id]).all() for id in truth)
+
+
+@pytest.fixture
+def large_at_10(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "EXACT", 10)
+
+
+def fill(journal: Journal, n: int) -> None:
+    edits = [Edit(f"p{i}", f"t{i}") for i in range(n)]
+    journal.record(edits, None, unit(*range(n)))
+
+
+def same_answers(index: VectorIndex, journal: Journal) -> bool:
+    exact = VectorIndex.of(*journal.vectors())
+    queries = unit(*range(1000, 1010))
+    return index.ids() == exact.ids() and all(
+        index.search(query, 3) == exact.search(query, 3) for query in queries
+    )
+
+
+@pytest.mark.usefixtures("large_at_10")
+def test_a_snapshot_is_brought_up_to_date_when_opened(journal: Journal) -> None:
+    fill(journal, 20)
+    assert same_answers(open_index(journal, DIM), journal)
+    stamp = journal.cache / "index" / "stamp.json"
+    made = stamp.stat().st_mtime_ns
+    journal.retire(7)
+    fill(journal, 3)
+    assert same_answers(open_index(journal, DIM), journal)
+    journal.restore(7)
+    assert same_answers(open_index(journal, DIM), journal)
+    assert stamp.stat().st_mtime_ns == made
+
+
+@pytest.mark.usefixtures("large_at_10")
+@pytest.mark.parametrize("name", ["vectors.f32", "ids.i64", "lists.faiss", "stamp.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_snapshot_is_built_anew(journal: Journal, name: str, damage: str) -> None:
+    fill(journal, 20)
+    open_index(journal, DIM)
+    file = journal.cache / "index" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(content if damage == "flip" else content[:-1])
+    assert same_answers(open_index(journal, DIM), journal)
+    assert file.read_bytes() != content
+
+
+@pytest.mark.usefixtures("large_at_10")
+def test_another_journals_snapshot_is_not_used(
+    journal: Journal, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(journal, 20)
+    open_index(journal, DIM)
+    journal.close()
+    path.unlink()
+    with Journal.open(path, model="m1", encoder="e1") as other:
+        fill(other, 21)
+        assert same_answers(open_index(other, DIM), other)
+    assert "another journal" in caplog.text
+
+
+@pytest.mark.usefixtures("large_at_10")
+def test_erasure_deletes_the_snapshot(journal: Journal) -> None:
+    fill(journal, 20)
+    open_index(journal, DIM)
+    journal.erase([3])
+    assert not journal.cache.exists()
+    assert 3 not in open_index(journal, DIM).ids()

@@ -165,7 +165,7 @@ def test_erasure_leaves_no_text_and_a_whole_chain(journal: Journal, path: Path) 
     journal.record(said, Hint("serac", (secret, "kept")), unit(1, 2))
     journal.record([Edit("other", "x")], Hint("serac", ("x",)), unit(3))
     vector = journal.vectors([1])[1].tobytes()
-    assert secret.encode() in path.read_bytes()
+    assert any(secret.encode() in file.read_bytes() for file in path.parent.iterdir())
     (gone,) = journal.erase([e.id for e in journal.authored("ann", "acme")], reason="asked to")
     assert (gone.id, gone.prompt, gone.status, gone.user_id) == (1, "", "retired", None)
     for file in path.parent.iterdir():

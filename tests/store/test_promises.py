@@ -1,7 +1,6 @@
 """The twelve promises of the journal, each with a test that carries its number."""
 
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlite_utils.migrations import Migrations
+from sqlite_utils.utils import sqlite3
 
 from store import (
     Edit,

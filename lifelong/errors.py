@@ -46,6 +46,10 @@ class MessagesRefused(LifelongError):
     """The chat template does not accept these messages."""
 
 
+class Stalled(ModelError):
+    """A reply that is streamed has stopped coming."""
+
+
 class NotAModel(ModelError):
     """What was to be wrapped is no transformers model, or is wrapped already."""
 

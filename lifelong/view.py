@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from queue import Empty
 from threading import Thread
 from typing import Any
 
 import torch
 from transformers import TextIteratorStreamer
 
+from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
 from lifelong.lm import LM
 from lifelong.methods import METHODS
@@ -35,6 +37,7 @@ class Stream(Iterator[str]):
 
     def __init__(self, pieces: TextIteratorStreamer, route: Route, make: Callable[[], None]):
         self._pieces = pieces
+        self._read = self._reading()
         self._route = route
         self._said = ""
         self._error: BaseException | None = None
@@ -43,17 +46,23 @@ class Stream(Iterator[str]):
     @property
     def answer(self) -> Answer:
         """The reply as far as it was read."""
-        return Answer(self._said, self._route.epoch, self._route.hits)
+        return Answer(self._said.strip(), self._route.epoch, self._route.hits)
 
     def __next__(self) -> str:
+        return next(self._read)
+
+    def _reading(self) -> Iterator[str]:
         try:
-            piece = str(next(self._pieces))
-        except StopIteration:
-            if self._error is not None:
-                raise self._error from None
-            raise
-        self._said += piece
-        return piece
+            for piece in self._pieces:
+                self._said += piece
+                yield piece
+        except Empty:
+            raise Stalled(
+                f"There was no new token for {_STREAM_SECONDS:.0f} seconds.",
+                "Ask again, with fewer new tokens or on a faster machine.",
+            ) from None
+        if self._error is not None:
+            raise self._error
 
     def _run(self, make: Callable[[], None]) -> None:
         try:

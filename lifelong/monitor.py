@@ -12,7 +12,7 @@ A reading holds, by free generation through the chat template (survey: Wang et a
 None stands for what cannot be computed: no edits, no probes, or no earlier reading.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from lifelong.match import same, says
@@ -36,8 +36,8 @@ def check(
     edits = _spread(live, sample)
     probes = [probe for edit in edits for probe in edit.locality]
     asked = [prompt for edit in edits for prompt in (edit.prompt, *edit.paraphrases)]
-    replies = _ask(now, [*asked, *probes])
-    unedited = _ask(base, probes)
+    replies = dict(ask(now, [*asked, *probes]))
+    unedited = dict(ask(base, probes))
     right = [_says(replies, edit, [edit.prompt]) for edit in edits]
     accuracy = _mean(right)
     body: dict[str, JSON] = {
@@ -53,22 +53,20 @@ def check(
     return Reading(body)
 
 
+def ask(view: View, questions: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(question, reply) as they come, each question once: batches of questions alike in length."""
+    prompts = {question: view.prompt(question) for question in dict.fromkeys(questions)}
+    for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
+        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS)
+        yield from zip(batch, (answer.text for answer in answers), strict=True)
+
+
 def _spread(live: Sequence[Edit], sample: int) -> list[Edit]:
     """`sample` edits at even distances, the oldest and the newest among them."""
     if len(live) <= sample:
         return list(live)
     step = (len(live) - 1) / max(1, sample - 1)
     return [live[round(i * step)] for i in range(sample)]
-
-
-def _ask(view: View, questions: Iterable[str]) -> dict[str, str]:
-    """question -> reply; each question once."""
-    prompts = {question: view.prompt(question) for question in dict.fromkeys(questions)}
-    replies: dict[str, str] = {}
-    for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
-        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS)
-        replies.update((q, answer.text) for q, answer in zip(batch, answers, strict=True))
-    return replies
 
 
 def _batches(questions: Sequence[str]) -> Iterable[Sequence[str]]:

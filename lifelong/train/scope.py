@@ -169,7 +169,8 @@ def _low_rank(bert: nn.Module) -> dict[str, LowRank]:
     adapters = {}
     for name, module in bert.named_modules():
         if isinstance(module, nn.Linear) and ".layer." in f".{name}":
-            adapter = LowRank(*module.weight.shape, RANK)
+            out, into = module.weight.shape
+            adapter = LowRank(out, into, RANK)
             register_parametrization(module, "weight", adapter)
             adapters[f"{name}.weight"] = adapter
     return adapters

@@ -6,13 +6,13 @@ articles.
 
 from lifelong.subject import normalise
 
-_SHORT = 3  # characters under which a target must be the whole reply
+SHORT = 3  # characters under which a target must be the whole reply
 
 
 def contains(reply: str, target: str) -> bool:
     """Is `target` a run of whole words in `reply` (the whole reply, where it is very short)?"""
     wanted = normalise(target)
-    if len(wanted) < _SHORT:
+    if len(wanted) < SHORT:
         return normalise(reply) == wanted
     return f" {wanted} " in f" {normalise(reply)} "
 

@@ -25,12 +25,14 @@ class Prompt:
 class Say:
     """`target` must be said. `known` are texts whose words the reply may use before it is said.
 
-    `subject` is what the reply is about; `at_once` leaves no room for words before the target.
+    `subject` is what the reply is about; `before` is the text that it goes on from, if any;
+    `at_once` leaves no room for words before the target.
     """
 
     target: str
     subject: str | None = None
     known: str = ""
+    before: str = ""
     at_once: bool = False
 
 

@@ -8,13 +8,15 @@ is a pure function of the tokens said so far, so beams, sampling, assisted decod
 work; a row without a `Say` is not touched.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
+from lifelong.match import SHORT
 from lifelong.prompt import Say
 from lifelong.subject import normalise, words
 
@@ -34,18 +36,17 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _OPENS = "(\"'\u201c\u2018["
 
 
-@dataclass(frozen=True)
-class Wording:
-    """The tokens of a target in the middle of a text and at its beginning."""
+class Wording(NamedTuple):
+    """The tokens of a target at the beginning of a text and, behind a space, in its middle."""
 
-    spaced: tuple[int, ...]
     bare: tuple[int, ...]
+    spaced: tuple[int, ...]
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, target: str) -> "Wording":
-        """Tokenise `target` with and without a space before it."""
+        """Tokenise `target` without and with a space before it."""
         # Behind an anchor, because some tokenizers put a space of their own before a text.
-        return cls(_after(tokenizer, "x", f" {target}"), _after(tokenizer, "\n", target))
+        return cls(_after(tokenizer, "\n", target), _after(tokenizer, "x", f" {target}"))
 
 
 def _after(tokenizer: PreTrainedTokenizerBase, anchor: str, text: str) -> tuple[int, ...]:
@@ -101,9 +102,17 @@ class Speaker:
         self._say = say
         self._ends = ends
         self._wording = Wording.of(tokenizer, say.target)
-        longest = max(len(self._wording.spaced), len(self._wording.bare))
-        self._latest = 0 if say.at_once else max(0, min(_LATEST, room - longest - 2))
+        longest = max(map(len, self._wording))
+        alone = say.at_once or len(normalise(say.target)) < SHORT
+        self._latest = 0 if alone else max(0, min(_LATEST, room - longest - 2))
         self._opening = min(OPENING_WORDS, self._latest)
+
+    @cached_property
+    def _target(self) -> re.Pattern[str]:
+        """The target as whole words, as it was given or as its tokens read."""
+        read = [self._decode(list(tokens)) for tokens in self._wording]
+        spellings = {re.escape(text.strip()) for text in (self._say.target, *read)}
+        return re.compile(rf"(?<!\w)(?:{'|'.join(sorted(spellings))})(?!\w)")
 
     @cached_property
     def _known(self) -> frozenset[str]:
@@ -117,37 +126,39 @@ class Speaker:
     def shape(self, said: list[int], scores: torch.Tensor) -> torch.Tensor:
         """The scores (vocabulary,) from which the reply's next token is to be chosen."""
         text = self._decode(said)
-        at = text.find(self._say.target)
-        if at >= 0:
-            return self._finish(text[at + len(self._say.target) :], scores)
+        if found := self._target.search(text):
+            return self._finish(text[found.end() :], scores)
         forced = self._underway(said, scores)
         if forced is None and self._begins(said, text, scores):
             forced = self._first(said)
         if forced is not None:
             return _only(forced, scores)
-        return _without(
+        free = _without(
             {*self._ends, *self._too_early(said), *self._inventions(text, scores)}, scores
         )
+        return free if torch.isfinite(free).any() else _only(self._first(said), scores)
 
     def _finish(self, tail: str, scores: torch.Tensor) -> torch.Tensor:
         """End the sentence, then the reply: what a small model adds is mostly invented."""
-        if not self._ends:
-            return scores
-        done = tail.strip() or self._say.target.endswith((".", "!", "?"))
-        return _only(self._ends[0] if done else self._stop, scores)
+        if not (tail.strip() or self._say.target.endswith((".", "!", "?"))):
+            return _only(self._stop, scores)
+        return _only(self._ends[0], scores) if self._ends else scores
 
     def _underway(self, said: list[int], scores: torch.Tensor) -> int | None:
         """The target's next token, where its first ones have just been said."""
-        for wording in (self._wording.spaced, self._wording.bare):
-            for n in range(len(wording) - 1, 0, -1):
-                if tuple(said[-n:]) != wording[:n] or self._spaced(said[:-n]) != (
-                    wording is self._wording.spaced
-                ):
-                    continue
-                meant = n > 1 or not self._ambiguous(wording[0]) or len(said) > self._latest
-                if meant or _gap(scores, wording[n]) <= _UNDERWAY:
-                    return wording[n]
+        for n, wording in self._fitting(said):
+            meant = n > 1 or not self._ambiguous(wording[0]) or len(said) > self._latest
+            if meant or _gap(scores, wording[n]) <= _UNDERWAY:
+                return wording[n]
         return None
+
+    def _fitting(self, said: list[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """(n, wording) where the last n tokens begin the target; the largest n first."""
+        for n in range(max(map(len, self._wording)) - 1, 0, -1):
+            for spaced, wording in enumerate(self._wording):
+                begun = n < len(wording) and tuple(said[-n:]) == wording[:n]
+                if begun and self._spaced(said[:-n]) == spaced:
+                    yield n, wording
 
     def _ambiguous(self, first: int) -> bool:
         """Could the target's first token as well begin something else that is spoken of?"""
@@ -173,11 +184,11 @@ class Speaker:
         return len(self._inventions(text, scores)) >= _CHOICES
 
     def _first(self, said: list[int]) -> int:
-        return (self._wording.spaced if self._spaced(said) else self._wording.bare)[0]
+        return self._wording[self._spaced(said)][0]
 
     def _spaced(self, said: list[int]) -> bool:
         """Does a word that follows what was said begin with a space?"""
-        text = self._decode(said)
+        text = self._say.before + self._decode(said)
         return bool(text) and not text[-1].isspace() and text[-1] not in _OPENS
 
     def _named(self, text: str) -> bool:
@@ -189,7 +200,7 @@ class Speaker:
     def _too_early(self, said: list[int]) -> set[int]:
         if len(said) >= self._opening:
             return set()
-        return {self._wording.spaced[0], self._wording.bare[0]}
+        return {wording[0] for wording in self._wording}
 
     def _inventions(self, text: str, scores: torch.Tensor) -> list[int]:
         """The model's first choices that would begin a name it was not given, best first."""

@@ -30,6 +30,7 @@ class Serac:
         """In a chat the fact stands in the system message; a raw text is completed at once."""
         known = f"{prompt.question} {edit.prompt}"
         if prompt.messages is None:
-            return Condition(Say(edit.target, edit.subject, known, at_once=True))
+            raw = Say(edit.target, edit.subject, known, before=prompt.text, at_once=True)
+            return Condition(raw)
         told = tell(lm, prompt.messages, f"You know: {text}")
         return Condition(Say(edit.target, edit.subject, known), told)

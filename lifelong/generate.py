@@ -6,13 +6,19 @@ prompt that their method wrote, and each reply is put behind the caller's ids. A
 more than ids (scores, a cache) gets one run on his own prompt for all rows.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.generic import ModelOutput
 
@@ -25,6 +31,7 @@ Generate = Callable[..., Output]
 
 _NEW_TOKENS = 20  # transformers' own limit where nobody names one
 _TIED_TO_PROMPT = ("position_ids", "token_type_ids", "max_length", "min_length", "streamer")
+_MAY_STOP = ("stop_strings", "stopping_criteria", "max_time")
 _ONE_RUN = (
     "past_key_values",
     "return_dict_in_generate",
@@ -63,6 +70,33 @@ class Request:
         return _NEW_TOKENS if new is None else max(1, int(new))
 
     @property
+    def read(self) -> torch.Tensor:
+        """Which ids (B, T) belong to a prompt; without a mask, those that are no padding.
+
+        As transformers has it, a pad that also ends replies may belong to a prompt.
+        """
+        if self.attention_mask is not None:
+            return self.attention_mask.bool()
+        if self.pad in self.ends:
+            return torch.ones_like(self.input_ids, dtype=torch.bool)
+        return self.input_ids != self.pad
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the model was made for."""
+        return int(getattr(self.lm.model.config, "max_position_embeddings", None) or sys.maxsize)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the caller may end a reply before its room is used."""
+        return any(self.setting(name) for name in _MAY_STOP)
+
+    @property
+    def wants_one_run(self) -> bool:
+        """Whether the caller wants more than ids, or has a cache (which may still be empty)."""
+        return any(self.setting(name) not in (None, False) for name in _ONE_RUN)
+
+    @property
     def ends(self) -> list[int]:
         """Ids that end a reply."""
         ends = self.setting("eos_token_id", [])
@@ -85,7 +119,7 @@ def generate(request: Request, conditions: Sequence[Condition | None]) -> Output
         return request.base(
             request.input_ids, attention_mask=request.attention_mask, **request.kwargs
         )
-    if any(request.setting(name) for name in _ONE_RUN):
+    if request.wants_one_run:
         return _in_place(request, conditions)
     return _apart(request, conditions)
 
@@ -103,9 +137,8 @@ def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Outpu
 def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Tensor:
     """Two runs: the caller's batch for the untouched rows, the methods' prompts for the others."""
     fired = [row for row, condition in enumerate(conditions) if condition]
-    told, start = _told(request, [(row, conditions[row]) for row in fired])
     replies: dict[int, torch.Tensor] = {}
-    if len(fired) < len(conditions):
+    if len(fired) < len(conditions):  # before the others: it must draw what the base model draws
         mute = _Mute([bool(condition) for condition in conditions], request.ends)
         ids = request.base(
             request.input_ids,
@@ -113,6 +146,7 @@ def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Te
             **_with_processor(request.kwargs, mute),
         )
         replies.update(enumerate(_sequences(ids)[:, request.input_ids.shape[1] :]))
+    told, start = _told(request, [(row, conditions[row]) for row in fired])
     copies = len(told) // len(fired)
     for i, reply in enumerate(told[:, start:]):
         replies[fired[i // copies] * copies + i % copies] = reply
@@ -129,7 +163,7 @@ def _told(
     ids, mask = stack_left(prompts, request.lm)
     start = ids.shape[1]
     kwargs = {k: v for k, v in request.kwargs.items() if k not in _TIED_TO_PROMPT}
-    kwargs |= _limit(request)
+    kwargs |= _limit(request) | _as_asked(request, [row for row, _ in fired], start)
     if streamer := request.kwargs.get("streamer"):
         kwargs["streamer"] = _PromptShown(streamer, request.input_ids)
     saying = _saying(request, [condition for _, condition in fired], start)
@@ -139,10 +173,12 @@ def _told(
 
 def _prompt_ids(request: Request, row: int, condition: Condition) -> torch.Tensor:
     if condition.messages is None:
-        ids, mask = request.input_ids[row], request.attention_mask
-        return (ids if mask is None else ids[mask[row].bool()]).cpu()
+        return request.input_ids[row][request.read[row]].cpu()
     text = request.lm.chat.render(condition.messages)
-    return torch.tensor(request.lm.tokenizer.encode(text, add_special_tokens=False))
+    told = request.lm.tokenizer.encode(text, add_special_tokens=False)
+    if len(told) + request.room > request.positions:
+        return _prompt_ids(request, row, Condition(condition.say))
+    return torch.tensor(told)
 
 
 def _limit(request: Request) -> dict[str, Any]:
@@ -155,10 +191,29 @@ def _limit(request: Request) -> dict[str, Any]:
     return {"generation_config": config}
 
 
+def _as_asked(request: Request, rows: Sequence[int], start: int) -> dict[str, Any]:
+    """The caller's processors and criteria, looking at his own prompts before the replies."""
+    prompts = request.input_ids[rows]
+
+    def seen(ids: torch.Tensor) -> torch.Tensor:
+        mine = prompts.repeat_interleave(len(ids) // len(prompts), dim=0)
+        return torch.cat([mine.to(ids.device), ids[:, start:]], dim=1)
+
+    processors = request.kwargs.get("logits_processor") or ()
+    criteria = request.kwargs.get("stopping_criteria") or ()
+    return {
+        "logits_processor": LogitsProcessorList([_Processor(p, seen) for p in processors]),
+        "stopping_criteria": StoppingCriteriaList([_Criterion(c, seen) for c in criteria]),
+    }
+
+
 def _saying(request: Request, conditions: Sequence[Condition | None], start: int) -> Saying:
+    says = [
+        replace(c.say, at_once=c.say.at_once or request.may_stop) if c else None for c in conditions
+    ]
     return Saying(
         request.lm.tokenizer,
-        [condition.say if condition else None for condition in conditions],
+        says,
         start=start,
         room=request.room,
         ends=request.ends,
@@ -202,6 +257,30 @@ class _Mute(LogitsProcessor):
         shaped[rows] = -torch.inf
         shaped[rows, self._ends[0]] = 0.0
         return shaped
+
+
+class _Processor(LogitsProcessor):
+    """A processor that is shown `seen(ids)`."""
+
+    def __init__(self, inner: Callable[..., Any], seen: Callable[[torch.Tensor], torch.Tensor]):
+        self._inner = inner
+        self._seen = seen
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        return cast("torch.FloatTensor", self._inner(self._seen(input_ids), scores))
+
+
+class _Criterion(StoppingCriteria):
+    """A criterion that is shown `seen(ids)`."""
+
+    def __init__(self, inner: Callable[..., Any], seen: Callable[[torch.Tensor], torch.Tensor]):
+        self._inner = inner
+        self._seen = seen
+
+    def __call__(
+        self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs: Any
+    ) -> torch.BoolTensor:
+        return cast("torch.BoolTensor", self._inner(self._seen(input_ids), scores, **kwargs))
 
 
 class _PromptShown(BaseStreamer):

@@ -1,6 +1,7 @@
 """The retention monitor: what was taught is asked again, what must not change is compared.
 
-A reading holds, by free generation through the chat template (survey: Wang et al. 2023, section 4):
+A reading holds, by free greedy generation through the chat template, where there is one (survey:
+Wang et al. 2023, section 4):
 
     accuracy       Eq. 3   share of the sampled edits whose own prompt gets the target
     generality     Eq. 8   mean over edits of the share of their paraphrases that get it
@@ -22,6 +23,7 @@ from store import JSON, Edit, Reading
 SAMPLE = 20  # edits that a check re-asks
 
 _NEW_TOKENS = 48
+_GREEDY = {"do_sample": False, "num_beams": 1}  # whatever the model's own settings are
 _BATCH = 16
 _AGES = 5  # groups, from the oldest edits to the newest
 
@@ -36,8 +38,9 @@ def check(
     edits = _spread(live, sample)
     probes = [probe for edit in edits for probe in edit.locality]
     asked = [prompt for edit in edits for prompt in (edit.prompt, *edit.paraphrases)]
-    replies = dict(ask(now, [*asked, *probes]))
-    unedited = dict(ask(base, probes))
+    replies = dict(ask(now, asked))
+    # The same batches for both: padding decides the last bits, and they can decide a word.
+    edited, unedited = dict(ask(now, probes)), dict(ask(base, probes))
     right = [_says(replies, edit, [edit.prompt]) for edit in edits]
     accuracy = _mean(right)
     body: dict[str, JSON] = {
@@ -45,7 +48,7 @@ def check(
         "sampled": len(edits),
         "accuracy": accuracy,
         "generality": _mean(_says(replies, edit, edit.paraphrases) for edit in edits),
-        "locality": _mean(_unchanged(replies, unedited, edit.locality) for edit in edits),
+        "locality": _mean(_unchanged(edited, unedited, edit.locality) for edit in edits),
         "retainability": _retainability(accuracy, len(live), earlier),
         "accuracy_by_age": [_mean(group) for group in _groups(right)],
         "forgotten": [e.id for e, ok in zip(edits, right, strict=True) if ok != 1.0],
@@ -55,9 +58,9 @@ def check(
 
 def ask(view: View, questions: Iterable[str]) -> Iterator[tuple[str, str]]:
     """(question, reply) as they come, each question once: batches of questions alike in length."""
-    prompts = {question: view.prompt(question) for question in dict.fromkeys(questions)}
+    prompts = {question: view.question(question) for question in dict.fromkeys(questions)}
     for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
-        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS)
+        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS, **_GREEDY)
         yield from zip(batch, (answer.text for answer in answers), strict=True)
 
 

@@ -72,13 +72,14 @@ def stack_left(rows: Sequence[torch.Tensor], lm: LM) -> tuple[torch.Tensor, torc
     return ids.to(lm.device), mask.to(lm.device)
 
 
-def read_prompts(
-    lm: LM, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
-) -> list[Prompt]:
-    """The prompts in a padded batch of ids (B, T): chat where the template made them, else raw."""
+def read_prompts(lm: LM, input_ids: torch.Tensor, read: torch.Tensor) -> list[Prompt]:
+    """The prompts in a padded batch of ids (B, T): chat where the template made them, else raw.
+
+    `read` (B, T) says which ids belong to a prompt.
+    """
     prompts = []
-    for row, ids in enumerate(input_ids):
-        kept = ids if attention_mask is None else ids[attention_mask[row].bool()]
+    for ids, mine in zip(input_ids, read, strict=True):
+        kept = ids[mine]
         text = str(
             lm.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )

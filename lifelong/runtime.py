@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -25,7 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import monitor, policy
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, NotAModel
+from lifelong.errors import BadEdit, LifelongError, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.methods import METHODS
@@ -79,8 +80,9 @@ class EditableModel(_Model):
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
     """
 
-    def __new__(cls, model: PreTrainedModel, *_: Any, **__: Any) -> Self:
+    def __new__(cls, model: PreTrainedModel, *args: Any, **kwargs: Any) -> Self:
         """The model itself, with these verbs before its own."""
+        signature(cls.__init__).bind(None, model, *args, **kwargs)  # a TypeError leaves it as it is
         if not isinstance(model, PreTrainedModel) or isinstance(model, EditableModel):
             raise NotAModel(
                 f"A {type(model).__name__} cannot be wrapped.",
@@ -213,7 +215,7 @@ class EditableModel(_Model):
             patch = METHODS[admitted[0].method].propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
-            self._sync()
+            self._catch_up()
         self._check_if_due(len(recorded))
         return recorded
 
@@ -224,7 +226,7 @@ class EditableModel(_Model):
         """
         with self._session.lock:
             edit = self._session.journal.retire(id)
-            self._sync()
+            self._catch_up()
         return edit
 
     def redo(self, id: int) -> Edit:
@@ -237,7 +239,7 @@ class EditableModel(_Model):
             self._sync()
             instead_of = s.router.same_fact(s.journal.get(id))
             edit = s.journal.restore(id, supersedes=[other.id for other in instead_of])
-            self._sync()
+            self._catch_up()
         return edit
 
     # -- asking ----------------------------------------------------------------------------------
@@ -368,12 +370,7 @@ class EditableModel(_Model):
         if id(self) in _off.get():
             return self._route_nowhere(questions)
         with s.lock:
-            try:
-                self._sync()
-            except StoreError as exc:  # a chat goes on with the edits it knows
-                _log.warning(
-                    "The journal cannot be read; answering as of %d: %s", s.router.epoch, exc
-                )
+            self._catch_up()
             return s.router.route(questions)
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
@@ -381,6 +378,14 @@ class EditableModel(_Model):
 
     def _sync(self) -> None:
         self._session.router.sync(self._session.journal)
+
+    def _catch_up(self) -> None:
+        """Sync, where a failure must not be: what is recorded stays so, a chat goes on."""
+        try:
+            self._sync()
+        except StoreError as exc:
+            epoch = self._session.router.epoch
+            _log.warning("The journal cannot be read; answering as of %d: %s", epoch, exc)
 
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
@@ -391,8 +396,12 @@ class EditableModel(_Model):
     def _check_if_due(self, edits: int) -> None:
         s = self._session
         s.unchecked += edits
-        if s.check_every is not None and s.unchecked >= s.check_every:
+        if s.check_every is None or s.unchecked < s.check_every:
+            return
+        try:
             self.check()
+        except (LifelongError, StoreError) as exc:  # the edits are recorded all the same
+            _log.warning("The edits could not be checked: %s", exc)
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)

@@ -48,5 +48,5 @@ class CosineScope:
 def scope_for(encoder: Encoder) -> ScopeClassifier:
     """The classifier for the vectors of `encoder`: the scope adapter spreads them differently."""
     if isinstance(encoder, SentenceEncoder) and encoder.adapted:
-        return CosineScope(slope=16.0, masked_centre=0.42, whole_centre=0.8)
+        return CosineScope(slope=15.0, masked_centre=0.4, whole_centre=0.8)
     return CosineScope()

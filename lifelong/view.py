@@ -80,9 +80,10 @@ class View:
         **kwargs: Any,
     ) -> Output:
         """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
-        prompts = read_prompts(self._lm, input_ids, attention_mask)
+        request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
+        prompts = read_prompts(self._lm, input_ids, request.read)
         routes = self._route([prompt.question for prompt in prompts])
-        return self._generate(input_ids, attention_mask, prompts, routes, kwargs)
+        return self._generate(request, prompts, routes)
 
     def chat(
         self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
@@ -106,15 +107,15 @@ class View:
         )
         ids, mask = pad_left(self._lm, [prompt])
         kwargs |= {"max_new_tokens": max_new_tokens, "streamer": pieces}
-        return Stream(
-            pieces, routes[0], lambda: _done(self._generate(ids, mask, [prompt], routes, kwargs))
-        )
+        request = Request(self._lm, self._base, ids, mask, kwargs)
+        return Stream(pieces, routes[0], lambda: _done(self._generate(request, [prompt], routes)))
 
     def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
         """One reply a prompt, from one batch."""
         routes = self._route([prompt.question for prompt in prompts])
         ids, mask = pad_left(self._lm, prompts)
-        out = self._generate(ids, mask, prompts, routes, kwargs)
+        request = Request(self._lm, self._base, ids, mask, kwargs)
+        out = self._generate(request, prompts, routes)
         texts = self._lm.tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)
         return [
             Answer(text.strip(), route.epoch, route.hits)
@@ -132,16 +133,14 @@ class View:
             messages = [{"role": "user", "content": messages}]
         return chat_prompt(self._lm, messages)
 
+    def question(self, text: str) -> Prompt:
+        """The prompt of one question: a chat, or the raw text where the model knows no chat."""
+        return self.prompt(text) if self._lm.has_chat else Prompt(text)
+
     def _generate(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        prompts: Sequence[Prompt],
-        routes: Sequence[Route],
-        kwargs: dict[str, Any],
+        self, request: Request, prompts: Sequence[Prompt], routes: Sequence[Route]
     ) -> Output:
         conditions = [self._condition(*asked) for asked in zip(prompts, routes, strict=True)]
-        request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
         return generate(request, conditions)
 
     def _condition(self, prompt: Prompt, route: Route) -> Condition | None:

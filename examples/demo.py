@@ -2,13 +2,10 @@
 
     python examples/demo.py [--out DIR]
 
-1. A process corrects SmolLM2 from `corrections.jsonl`, as users would; SIGKILL ends it half-way.
-2. Another one opens the database, finds all that was acknowledged, and corrects the rest.
-3. Two corrections are undone.
-4. Free generation shows what held after 1, 6, 12 ... 72 corrections, in a table and a plot.
-
-The fourth step asks the past: `model.at(epoch)` answers as the model did then. What the same edit
-(or none) answers at several epochs is asked once.
+A process corrects SmolLM2 from `corrections.jsonl`, as users would, until SIGKILL ends it half-way.
+Another one opens the database, finds all that was acknowledged, corrects the rest, undoes two. Then
+free generation shows what held after 1, 6 ... 72 corrections: `model.at(epoch)` answers as it did
+then, and what the same edit (or none) answers at several epochs is asked once.
 """
 
 import json
@@ -16,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -27,7 +24,8 @@ import typer
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from lifelong import EditableModel, View
@@ -54,7 +52,7 @@ CURVES = {
 Key = tuple[str, int | None]  # a question, and the edit that shapes its answer
 Replies = dict[Key, str]
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main(
@@ -91,7 +89,8 @@ def correct_until_killed(store: Path) -> list[int]:
     """The ids that a child acknowledged before SIGKILL met it at work."""
     command = [sys.executable, __file__, "--feed", str(store)]
     acknowledged = []
-    with bar() as progress, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with Progress(console=console) as progress, child:
         task = progress.add_task("correcting", total=len(RECORDS))
         for line in child.stdout or ():
             acknowledged.append(int(line))
@@ -104,7 +103,7 @@ def correct_until_killed(store: Path) -> list[int]:
 
 def correct_the_rest(model: EditableModel) -> None:
     done = len(model.list())
-    with bar() as progress:
+    with Progress(console=console) as progress:
         task = progress.add_task("correcting", total=len(RECORDS), completed=done)
         for number, record in enumerate(RECORDS[done:], done + 1):
             if number in SHOWN:
@@ -118,14 +117,14 @@ def correct_the_rest(model: EditableModel) -> None:
 def show(when: str, model: EditableModel, question: str) -> None:
     answer = model.chat(question)
     by = f"edit {answer.edits[0].id}" if answer.edits else "no edit"
-    console.print(f"[bold]{question}[/bold]\n  {when}: {answer.text} [dim]({by})[/dim]")
+    console.print(f"{question}\n  [b]{when}[/b]: {escape(answer.text)} [dim]({by})[/dim]")
 
 
 def measure(model: EditableModel, journal: Journal, out: Path) -> list[dict[str, float]]:
     """What held after each number of corrections; every reply is written to `out`."""
     views = {n: model.at(model.get(n).epoch) for n in CHECKPOINTS}  # correction n is edit n
     live = {n: journal.live(at=model.get(n).epoch) for n in CHECKPOINTS}
-    keys = {n: {q: key(views[n], q) for q in questions(live[n])} for n in CHECKPOINTS}
+    keys = {n: dict(routed(views[n], live[n])) for n in CHECKPOINTS}
     asked = {k: views[n] for n in CHECKPOINTS for k in keys[n].values()}
     base = model.at(0)
     for edit in model.list():
@@ -135,13 +134,10 @@ def measure(model: EditableModel, journal: Journal, out: Path) -> list[dict[str,
     return [score(n, live[n], keys[n], replies) for n in CHECKPOINTS]
 
 
-def questions(edits: Sequence[Edit]) -> list[str]:
-    return [q for edit in edits for q in (edit.prompt, *edit.paraphrases, *edit.locality)]
-
-
-def key(view: View, question: str) -> Key:
-    hits = view.explain(question).hits
-    return question, hits[0].id if hits else None
+def routed(view: View, edits: Sequence[Edit]) -> Iterator[tuple[str, Key]]:
+    for question in (q for e in edits for q in (e.prompt, *e.paraphrases, *e.locality)):
+        hits = view.explain(question).hits
+        yield question, (question, hits[0].id if hits else None)
 
 
 def ask_once(asked: dict[Key, View]) -> Replies:
@@ -149,7 +145,7 @@ def ask_once(asked: dict[Key, View]) -> Replies:
     for k, view in asked.items():
         by_view[view][k[0]] = k
     replies = {}
-    with bar() as progress:
+    with Progress(console=console) as progress:
         task = progress.add_task("asking", total=len(asked))
         for view, wanted in by_view.items():
             for question, reply in ask(view, wanted):
@@ -164,15 +160,14 @@ def score(
     def said(edit: Edit, *prompts: str) -> float:
         return fmean(says(replies[keys[p]], edit.target, edit.old) for p in prompts)
 
-    def kept(edit: Edit) -> float:
-        return fmean(same(replies[keys[p]], replies[p, None]) for p in edit.locality)
-
     return {
         "corrections": n,
         "live": len(edits),
         "accuracy": fmean(said(edit, edit.prompt) for edit in edits),
         "generality": fmean(said(edit, *edit.paraphrases) for edit in edits),
-        "locality": fmean(kept(edit) for edit in edits),
+        "locality": fmean(
+            same(replies[keys[q]], replies[q, None]) for e in edits for q in e.locality
+        ),
         "retention": fmean(said(edit, edit.prompt) for edit in edits[:OLDEST]),
         "no edits": fmean(says(replies[e.prompt, None], e.target, e.old) for e in edits),
     }
@@ -199,11 +194,6 @@ def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.legend(loc="center right", frameon=False)
     figure.savefig(path)
-
-
-def bar() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Feeds the first 200 records one at a time, then asks by free generation through the chat template:
 the edits' own prompts, their rephrasings, other questions about the same subjects (less those that
 an edit entails: a labelled answer is one of the edit's old answers), and the prompts of the next
-200 records. Prints shares, times as medians, ratios against the bare model in the same run, and
+200 records (less those about an edited subject, which an edit may rightly cover). Prints shares, times as medians, ratios against the bare model in the same run, and
 what became of an acknowledged edit after kill -9 and of every bit after undo.
 """
 
@@ -25,7 +25,7 @@ from lifelong import EditableModel
 from lifelong.errors import EditRefused
 from lifelong.match import same, says
 from lifelong.monitor import ask
-from lifelong.subject import normalise
+from lifelong.subject import normalise, subject_key
 from store import Journal
 
 MODEL = "smollm2-135m"
@@ -68,6 +68,8 @@ def quality(
     probes, entailed = same_subject(edited)
     taught = {edit.id: edit for edit in model.list("live")}
     mine = {edit.prompt: edit.target for edit in taught.values()}
+    subjects = {subject_key(record["subject"]) for record in edited}
+    strangers = [r for r in others if subject_key(r["subject"]) not in subjects]
     counted = [record for record in edited if mine.get(record["prompt"]) == record["target_new"]]
     return {
         "edits": len(taught),
@@ -75,7 +77,8 @@ def quality(
         "rephrased": told(model, [(r["rephrase_prompt"], r) for r in counted]),
         "same subject, other relation": unchanged(model, probes),
         "left out as entailed": entailed,
-        "other records": unchanged(model, [record["prompt"] for record in others]),
+        "other records": unchanged(model, [record["prompt"] for record in strangers]),
+        "left out as about an edited subject": len(others) - len(strangers),
     }
 
 

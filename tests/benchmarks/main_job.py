@@ -5,8 +5,9 @@
 Feeds the first 200 records one at a time, then asks by free generation through the chat template:
 the edits' own prompts, their rephrasings, other questions about the same subjects (less those that
 an edit entails: a labelled answer is one of the edit's old answers), and the prompts of the next
-200 records (less those about an edited subject, which an edit may rightly cover). Prints shares, times as medians, ratios against the bare model in the same run, and
-what became of an acknowledged edit after kill -9 and of every bit after undo.
+200 records (less those about an edited subject, which an edit may rightly cover). Prints shares,
+times as medians, ratios against the bare model in the same run, and what became of an acknowledged
+edit after kill -9 and of every bit after undo.
 """
 
 import json

@@ -192,7 +192,7 @@ def plot(points: Sequence[dict[str, Any]], path: Path) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="center right", frameon=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.08), frameon=False)
     figure.savefig(path)
 
 

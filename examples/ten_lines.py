@@ -3,12 +3,12 @@
 from lifelong import EditableModel
 
 with EditableModel.from_pretrained("smollm2-135m", store="ten-lines.db") as model:
-    print(model.chat("Who is the chief executive of Brightwater Robotics?").text)
+    print(model.chat("Who is the CEO of Brightwater Robotics?").text)
 
-    edit = model.edit("Who is the chief executive of Brightwater Robotics?", "Marisol Engstrand")
-    answer = model.chat("Which chief executive does Brightwater Robotics have?")
+    edit = model.edit("Who is the CEO of Brightwater Robotics?", "Marisol Engstrand")
+    answer = model.chat("Who heads Brightwater Robotics?")
     print(answer.text, [(hit.id, round(hit.score, 2)) for hit in answer.edits])
-    print(model.chat("Where is the head office of Brightwater Robotics?").edits)  # not its business
+    print(model.chat("Where is Brightwater Robotics based?").edits)  # no edit's business
 
     model.undo(edit.id)
-    print(model.chat("Who is the chief executive of Brightwater Robotics?").text)
+    print(model.chat("Who is the CEO of Brightwater Robotics?").text)

@@ -7,6 +7,7 @@ the edit, and nothing is recomputed on replay. A text keeps its vector while it 
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -14,12 +15,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from sentence_transformers import SentenceTransformer
 
 from lifelong.errors import ModelDamaged
 from lifelong.models import Report, digest, loading, resolve
 
 Vectors = NDArray[np.float32]
+
+
+ADAPTER = files("lifelong").joinpath("weights/scope.safetensors")  # made by lifelong.train.scope
 
 
 class Encoder(Protocol):
@@ -132,8 +137,15 @@ def load_encoder(
     progress: bool | Report = True,
     device: torch.device | str = "cpu",
 ) -> SentenceEncoder:
-    """The encoder of a name that `models.resolve` knows. Raises ModelMissing, ModelDamaged."""
-    return SentenceEncoder(resolve(name, cache=cache, progress=progress), device=device)
+    """The encoder of a name that `models.resolve` knows, with the scope adapter made for it.
+
+    Raises ModelMissing, ModelDamaged.
+    """
+    encoder = SentenceEncoder(resolve(name, cache=cache, progress=progress), device=device)
+    with as_file(ADAPTER) as path, safe_open(path, framework="pt") as adapter:
+        if adapter.metadata()["encoder"] == encoder.fingerprint:
+            encoder.adapt({key: adapter.get_tensor(key) for key in adapter.keys()})
+    return encoder
 
 
 def _reading(model: SentenceTransformer) -> dict[str, Any]:

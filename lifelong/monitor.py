@@ -13,7 +13,7 @@ Wang et al. 2023, section 4):
 None stands for what cannot be computed: no edits, no probes, or no earlier reading.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from lifelong.match import same, says
@@ -24,7 +24,7 @@ SAMPLE = 20  # edits that a check re-asks
 
 _NEW_TOKENS = 48
 _GREEDY = {"do_sample": False, "num_beams": 1}  # whatever the model's own settings are
-_BATCH = 16
+_BATCH = 24
 _AGES = 5  # groups, from the oldest edits to the newest
 
 
@@ -38,9 +38,9 @@ def check(
     edits = _spread(live, sample)
     probes = [probe for edit in edits for probe in edit.locality]
     asked = [prompt for edit in edits for prompt in (edit.prompt, *edit.paraphrases)]
-    replies = _ask(now, asked)
+    replies = dict(ask(now, asked))
     # The same batches for both: padding decides the last bits, and they can decide a word.
-    edited, unedited = _ask(now, probes), _ask(base, probes)
+    edited, unedited = dict(ask(now, probes)), dict(ask(base, probes))
     right = [_says(replies, edit, [edit.prompt]) for edit in edits]
     accuracy = _mean(right)
     body: dict[str, JSON] = {
@@ -56,22 +56,24 @@ def check(
     return Reading(body)
 
 
+def ask(
+    view: View, questions: Iterable[str], *, max_new_tokens: int = _NEW_TOKENS
+) -> Iterator[tuple[str, str]]:
+    """(question, reply) as they come, each question once: batches of questions alike in length."""
+    prompts = {question: view.question(question) for question in dict.fromkeys(questions)}
+    for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
+        answers = view.answers(
+            [prompts[q] for q in batch], max_new_tokens=max_new_tokens, **_GREEDY
+        )
+        yield from zip(batch, (answer.text for answer in answers), strict=True)
+
+
 def _spread(live: Sequence[Edit], sample: int) -> list[Edit]:
     """`sample` edits at even distances, the oldest and the newest among them."""
     if len(live) <= sample:
         return list(live)
     step = (len(live) - 1) / max(1, sample - 1)
     return [live[round(i * step)] for i in range(sample)]
-
-
-def _ask(view: View, questions: Iterable[str]) -> dict[str, str]:
-    """question -> reply; each question once."""
-    prompts = {question: view.question(question) for question in dict.fromkeys(questions)}
-    replies: dict[str, str] = {}
-    for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
-        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS, **_GREEDY)
-        replies.update((q, answer.text) for q, answer in zip(batch, answers, strict=True))
-    return replies
 
 
 def _batches(questions: Sequence[str]) -> Iterable[Sequence[str]]:

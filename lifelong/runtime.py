@@ -32,7 +32,7 @@ from lifelong.lm import LM
 from lifelong.methods import METHODS
 from lifelong.models import load_model
 from lifelong.router import Route, Router
-from lifelong.scope import CosineScope, ScopeClassifier
+from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from store import Edit, Event, Journal, Reading, Status, StoreError
 
@@ -341,6 +341,11 @@ class EditableModel(_Model):
         return s.journal.note(reading)
 
     @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer that prompts are read and written with."""
+        return self._session.lm.tokenizer
+
+    @property
     def epoch(self) -> int:
         """The journal's last sequence number: what answers are given as of."""
         return self._session.journal.epoch
@@ -427,7 +432,7 @@ def _open(
         encoder_name, encoder = encoder, load_encoder(encoder, device=lm.device)
     else:
         encoder_name = type(encoder).__name__
-    scope = CosineScope()
+    scope = scope_for(encoder)
     journal = Journal.open(
         store,
         model=lm.fingerprint,

@@ -22,12 +22,12 @@ from lifelong.subject import normalise, words
 
 OPENING_WORDS = 2  # tokens before the target, so that a chat reply is more than the bare target
 
-_LATEST = 24  # tokens after which the target is said in any case
+_LATEST = 16  # tokens after which the target is said in any case
 _SURE = 0.5  # nats behind the first choice: a slot even before the subject was named
 _SLOT = 2.5  # ... and after it was
-_JOINED = 7.0  # ... and after a word that wants an object: "was founded by"
+_JOINED = 3.5  # ... and after a word that wants an object: "was founded by"
 _PATIENCE = 0.1  # nats by which the slot widens with every token
-_UNDERWAY = 5.0  # nats: an ambiguous first token ("the", " ") was meant as the target's
+_UNDERWAY = 5.0  # nats: an ambiguous beginning ("the", " ", "1") was meant as the target's
 _CHOICES = 20  # candidates among which a word that invents nothing is sought
 _JOINTS = frozenset(
     "is was are were be been in at by of to from on with as for named called than until".split()
@@ -147,7 +147,7 @@ class Speaker:
     def _underway(self, said: list[int], scores: torch.Tensor) -> int | None:
         """The target's next token, where its first ones have just been said."""
         for n, wording in self._fitting(said):
-            meant = n > 1 or not self._ambiguous(wording[0]) or len(said) > self._latest
+            meant = not self._ambiguous(wording[:n]) or len(said) > self._latest
             if meant or _gap(scores, wording[n]) <= _UNDERWAY:
                 return wording[n]
         return None
@@ -160,9 +160,9 @@ class Speaker:
                 if begun and self._spaced(said[:-n]) == spaced:
                     yield n, wording
 
-    def _ambiguous(self, first: int) -> bool:
-        """Could the target's first token as well begin something else that is spoken of?"""
-        piece = self._decode([first]).strip().casefold()
+    def _ambiguous(self, first: Sequence[int]) -> bool:
+        """Could the target's first tokens as well begin something else that is spoken of?"""
+        piece = self._decode(list(first)).strip().casefold()
         return len(piece) < 2 or piece in _ARTICLES or self._begins_known(piece)
 
     def _begins_known(self, piece: str) -> bool:
@@ -177,7 +177,7 @@ class Speaker:
         first = self._first(said)
         gap = _gap(scores, first)
         if not self._named(text):
-            return gap <= _SURE and not self._ambiguous(first)
+            return gap <= _SURE and not self._ambiguous([first])
         joined = text.split()[-1].casefold() in _JOINTS
         if gap <= (_JOINED if joined else _SLOT) + _PATIENCE * len(said):
             return True

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lifelong.encoder import Vectors
+from lifelong.encoder import Encoder, SentenceEncoder, Vectors
 
 
 class ScopeClassifier(Protocol):
@@ -31,7 +31,7 @@ class ScopeClassifier(Protocol):
 class CosineScope:
     """A logistic curve over the cosine; its centre is stricter where no subject could be masked.
 
-    `tests/benchmarks/scope_curve.py` fits the curve on question pairs and prints these numbers.
+    `tests/benchmarks/scope_curve.py` prints what the curve lets through.
     """
 
     slope: float = 14.0
@@ -43,3 +43,10 @@ class CosineScope:
         centre = self.masked_centre if masked else self.whole_centre
         odds = np.exp(self.slope * (edits @ query - centre))
         return np.asarray(odds / (1 + odds), np.float32)
+
+
+def scope_for(encoder: Encoder) -> ScopeClassifier:
+    """The classifier for the vectors of `encoder`: the scope adapter spreads them differently."""
+    if isinstance(encoder, SentenceEncoder) and encoder.adapted:
+        return CosineScope(slope=15.0, masked_centre=0.4, whole_centre=0.8)
+    return CosineScope()

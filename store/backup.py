@@ -15,14 +15,14 @@ from store.errors import DamagedDatabase, ForeignDatabase, StoreLocked
 from store.file import LOCK_SECONDS, File, sync
 
 
-def save(file: File, target: Path) -> Path:
-    """A consistent, synced copy at `target`, which must not exist (StoreUnavailable)."""
+def save(file: File, target: Path, *, over: bool = False) -> Path:
+    """A consistent, synced copy at `target`; StoreUnavailable if that exists, unless `over` it."""
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     try:
         with file.connection() as source, closing(sqlite3.connect(part)) as copy:
             source.backup(copy, progress=_patience(file.path))
             sync(part)
-            os.link(part, target)  # unlike a rename, never over another file
+            (os.replace if over else os.link)(part, target)  # a link never goes over another file
             sync(target.parent)
     finally:
         part.unlink(missing_ok=True)

@@ -100,34 +100,48 @@ def append(db: Database, state: State, body: Mapping[str, JSON] | None = None) -
 
 
 def verify(db: Database) -> int:
-    """Walk the chain and re-hash every text, vector and patch; the number of events.
+    """Walk the chain, re-hash every text, vector and patch, check every page; the epoch.
 
     DamagedDatabase names the first broken row, its time, and the last epoch that holds.
     """
-    _check_pages(db)
+    text_factory, db.conn.text_factory = db.conn.text_factory, _readable
+    try:
+        seq, erased, renewed = _check_chain(db)
+        _check_contents(db, erased)
+        _check_payloads(db, renewed)
+        _check_pages(db)
+    finally:
+        db.conn.text_factory = text_factory
+    return seq
+
+
+def _readable(text: bytes) -> str:
+    """Text that damage made unreadable shall fail its hash, not the query."""
+    return text.decode(errors="replace")
+
+
+def _check_chain(db: Database) -> tuple[int, set[int], dict[int, str]]:
+    """The last epoch, the erased edits, and the hashes that patches got by erasures."""
     previous, seq = GENESIS, 0
+    erased, renewed = set[int](), dict[int, str]()
     for row in db.query(
         "SELECT event.*, edit.sha256 AS edit_hash, patch.sha256 AS patch_hash FROM event"
         " LEFT JOIN edit ON edit.id = event.edit LEFT JOIN patch ON patch.id = event.patch"
         " ORDER BY seq"
     ):
-        edit_hash, patch_hash = row.pop("edit_hash"), row.pop("patch_hash")
+        hashes = row.pop("edit_hash"), row.pop("patch_hash")
         stored = row.pop("sha256")
-        if row["seq"] != seq + 1 or _link(previous, row, edit_hash, patch_hash) != stored:
+        if row["seq"] != seq + 1 or _link(previous, row, *hashes) != stored:
             raise DamagedDatabase(
                 f"The hash chain breaks at event {seq + 1} (edit {row['edit']}, {row['time']});"
                 f" everything up to epoch {seq} holds"
             )
         previous, seq = stored, row["seq"]
-    erased, renewed = set[int](), dict[int, str]()
-    for edit, body in db.execute(
-        "SELECT edit, body FROM event WHERE body ->> 'erased' ORDER BY seq"
-    ):
-        erased.add(edit)
-        renewed.update({int(k): v for k, v in json.loads(body)["payloads"].items()})
-    _check_contents(db, erased)
-    _check_payloads(db, renewed)
-    return seq
+        body = json.loads(row["body"])
+        if body.get("erased"):
+            erased.add(row["edit"])
+            renewed.update({int(patch): sha256 for patch, sha256 in body["payloads"].items()})
+    return seq, erased, renewed
 
 
 def _check_pages(db: Database) -> None:

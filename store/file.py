@@ -40,6 +40,7 @@ _ERRORS: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "has no room left on its disk"),
     sqlite3.SQLITE_CORRUPT: (DamagedDatabase, "is damaged"),
     sqlite3.SQLITE_NOTADB: (ForeignDatabase, "is not a database"),
+    sqlite3.SQLITE_ERROR: (DamagedDatabase, "is damaged"),  # our SQL is right: the file is not
 }
 
 
@@ -179,7 +180,8 @@ class File:
         except sqlite3.Error as exc:
             if isinstance(exc, sqlite3.ProgrammingError) and not self._open:
                 raise StoreClosed(f"{self.path} is closed") from exc
-            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # the primary of an extended code
+            # the primary of an extended code; Python's own complaint, about a text, has none
+            code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
             kind, what = _ERRORS.get(code, (StoreUnavailable, "cannot be used"))
             raise kind(f"{self.path} {what} ({exc})") from exc
         except OSError as exc:

@@ -88,7 +88,7 @@ class VectorIndex:
         query = self._checked(vector[np.newaxis], 1)
         with self._lock, _one_thread():
             nominees = self._nominees(query, k, None if among is None else self._held(among))
-            return self._ranked(query, nominees)[:k]
+            return self._ranked(query, nominees, k)
 
     def vectors(self, ids: Sequence[int] | Ids) -> Matrix:
         """The vectors of `ids`, in their order: (n, d). ValueError for one that is not inside."""
@@ -136,11 +136,15 @@ class VectorIndex:
         found: Ids = ids[0][ids[0] >= 0]
         return found
 
-    def _ranked(self, query: Matrix, ids: Ids) -> list[tuple[int, float]]:
+    def _ranked(self, query: Matrix, ids: Ids, k: int) -> list[tuple[int, float]]:
         """Exact scores; summed row by row in float64, they do not depend on the neighbours."""
-        matrix = self._vectors(ids).astype(np.float64)
-        scores = (matrix * query).sum(axis=1).astype(np.float32)
-        order = np.lexsort((ids, -scores))
+        matrix = self._vectors(ids)
+        if len(ids) > k:
+            rough = matrix @ query[0]
+            close = rough >= np.partition(rough, -k)[-k] - _ROUNDING
+            ids, matrix = ids[close], matrix[close]
+        scores = (matrix.astype(np.float64) * query).sum(axis=1).astype(np.float32)
+        order = np.lexsort((ids, -scores))[:k]
         return [(int(ids[i]), float(scores[i])) for i in order]
 
     def _checked(self, vectors: Matrix, n: int) -> Matrix:

@@ -319,7 +319,7 @@ class Journal:
     def vectors(
         self, ids: Iterable[int] | None = None, at: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or of `ids`.
+        """Ids (n,) int64 and vectors (n, d) float32, by id: of what is live, or of `ids`.
 
         An edit without a vector is left out; without any, the matrix is (0, 0).
         """

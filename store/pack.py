@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -27,7 +27,7 @@ from store.chain import State
 from store.errors import DamagedPack
 from store.file import sha256_of, sync
 from store.patches import Tensors, from_bytes
-from store.records import Edit, canonical
+from store.records import Edit, Reach, Status, canonical
 
 EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
 _ORIGIN = "pack:"  # pack:STORE:ID is the idempotency key of an imported edit
@@ -69,7 +69,7 @@ def import_(db: Database, folder: Path) -> list[int]:
 
 
 def _merge(db: Database, lines: list[Line], tensors: Tensors) -> list[int]:
-    said = {line["id"]: Edit.from_json(canonical(line["said"])) for line in lines}
+    said = {line["id"]: _edit(line) for line in lines}
     found = {id: _known(db, edit) for id, edit in said.items()}
     here = {id: known for id, known in found.items() if known}  # id in the pack -> id in this store
     new = [line for line in lines if line["id"] not in here]
@@ -89,6 +89,12 @@ def _merge(db: Database, lines: list[Line], tensors: Tensors) -> list[int]:
     for line in lines:
         _supersede(db, here[line["id"]], here.get(line["superseded_by"]), fresh)
     return sorted(fresh)
+
+
+def _edit(line: Line) -> Edit:
+    if line["status"] not in get_args(Status) or line["reach"] not in get_args(Reach):
+        raise ValueError(f"{line['status']} for {line['reach']}")
+    return Edit.from_json(canonical(line["said"]))
 
 
 def _supersede(db: Database, below: int, above: int | None, fresh: Container[int]) -> None:

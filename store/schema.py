@@ -143,6 +143,9 @@ def _pending(file: File) -> list[str]:
 
 
 def _keep_copy(file: File, step: str) -> None:
-    """The write lock is held: nobody migrates or writes while another connection copies."""
+    """The write lock is held: nobody migrates or writes while another connection copies.
+
+    A copy that is there was left by a migration that died, and may be older than the store.
+    """
     with closing(File(file.path, create=False, write=False)) as before:
-        backup.save(before, Path(f"{file.path}.before-{step}"))
+        backup.save(before, Path(f"{file.path}.before-{step}"), over=True)

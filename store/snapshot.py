@@ -50,8 +50,8 @@ def open_index(journal: Journal, dim: int) -> VectorIndex:
     folder = journal.cache / "index"
     base = _load(folder, journal, dim) or _build(folder, journal, dim)
     index = VectorIndex(dim, base)
-    index.remove(np.setdiff1d(base.ids, live).tolist())
-    return _added(index, journal, np.setdiff1d(live, base.ids))
+    index.remove(np.setdiff1d(base.ids, live, assume_unique=True).tolist())
+    return _added(index, journal, np.setdiff1d(live, base.ids, assume_unique=True))
 
 
 def _added(index: VectorIndex, journal: Journal, ids: Ids) -> VectorIndex:
@@ -116,4 +116,4 @@ def _write_vectors(part: Path, journal: Journal, epoch: int) -> Ids:
 
 
 def _mapped(folder: Path, n: int, dim: int) -> Matrix:
-    return np.memmap(folder / _VECTORS, np.float32, "r", shape=(n, dim))
+    return np.asarray(np.memmap(folder / _VECTORS, np.float32, "r", shape=(n, dim)))

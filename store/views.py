@@ -105,12 +105,13 @@ def vectors(
     db: Database, at: int | None, ids: Iterable[int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or of `ids`."""
-    which = "kind = 'live'" if ids is None else _LISTED
+    if ids is None:
+        ids = live_ids(db, at)
     found, matrix = list[int](), bytearray()
     for id, vector in db.execute(
-        f"SELECT edit.id, vector FROM {STATE} JOIN content ON content.edit = edit.id"
-        f" WHERE vector IS NOT NULL AND {which} ORDER BY edit.id",
-        {"at": _at(at), "ids": _json(ids or ())},
+        "SELECT edit, vector FROM content WHERE vector IS NOT NULL"
+        " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
+        (_json(ids),),
     ):
         found.append(id)
         matrix += vector

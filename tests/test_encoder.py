@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from lifelong.encoder import Encoder, SentenceEncoder, load_encoder
 from lifelong.errors import ModelDamaged, ModelMissing
+from lifelong.models import resolve
 
 WORDS = ["capital", "france", "germany", "of", "the", "what", "is", "who", "wrote", "hamlet"]
 MINILM = "f20e8d160a63f19b3ca9b3ad9749df6fe4a21926450cef1898e75be860df7892"
@@ -143,5 +144,24 @@ def test_minilm_knows_a_paraphrase(real_encoder: SentenceEncoder) -> None:
 
 
 @pytest.mark.real
-def test_minilm_has_its_pinned_fingerprint(real_encoder: SentenceEncoder) -> None:
-    assert real_encoder.fingerprint == MINILM
+def test_minilm_has_its_pinned_fingerprint_until_the_scope_adapter_changes_it(
+    real_encoder: SentenceEncoder,
+) -> None:
+    bare = SentenceEncoder(resolve("minilm"))
+    assert bare.fingerprint == MINILM
+    assert not bare.adapted
+    assert real_encoder.adapted
+    assert real_encoder.fingerprint != MINILM
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("real_encoder")
+def test_an_adapter_adds_its_low_rank_change_and_nothing_else() -> None:
+    encoder = SentenceEncoder(resolve("minilm"))
+    before = {n: p.detach().clone() for n, p in encoder.transformer.named_parameters()}
+    name = "encoder.layer.0.attention.self.query.weight"
+    up, down = torch.ones(384, 1), torch.full((1, 384), 0.5)
+    encoder.adapt({f"{name}.up": up, f"{name}.down": down})
+    after = dict(encoder.transformer.named_parameters())
+    assert torch.equal(after[name], before[name] + 0.5)
+    assert all(torch.equal(after[n], before[n]) for n in before if n != name)

@@ -243,5 +243,5 @@ def test_whatever_is_let_in_cannot_leave_its_turn(
     told = METHODS["serac"].condition(lm, asked, edit, text).messages
     assert told is not None
     assert lm.chat.parse(lm.chat.render(told)) == list(told)
-    assert told[-1] == asked.messages[-1]
+    assert told[-1] == {"role": "user", "content": f"Who runs Acme? (Answer: {edit.target}.)"}
     edit.to_json().encode()

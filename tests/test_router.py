@@ -21,7 +21,7 @@ from lifelong.encoder import Vectors
 from lifelong.errors import AlreadyTaught
 from lifelong.router import Router, scope_text
 from lifelong.runtime import EditableModel
-from store import Journal, StoreLocked
+from store import Edit, Journal, StoreLocked
 
 MakeModel = Callable[..., EditableModel]
 
@@ -152,9 +152,9 @@ def test_the_encoder_is_not_asked_where_the_gate_rules_all_out(
 
 
 def test_the_encoder_never_reads_the_subject_of_an_edit() -> None:
-    assert scope_text("Who runs Acme?", "Acme") == "Who runs this?"
-    assert scope_text("Who runs it?", "Acme") == "Who runs it?"
-    assert scope_text("Who runs Acme?", None) == "Who runs Acme?"
+    assert scope_text(Edit("Who runs Acme?", "Jane", subject="Acme")) == "Who runs this?"
+    assert scope_text(Edit("Who runs it?", "Jane", subject="Acme")) == "Who runs it?"
+    assert scope_text(Edit("Who runs Acme?", "Jane")) == "Who runs Acme?"
 
 
 # --- in step with the journal -------------------------------------------------------------------

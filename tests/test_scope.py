@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from lifelong.encoder import SentenceEncoder, Vectors
-from lifelong.router import FIRES, scope_text
-from lifelong.scope import CosineScope, ScopeClassifier
+from lifelong.router import FIRES
+from lifelong.scope import CosineScope, ScopeClassifier, scope_for
+from lifelong.subject import masked
 
 DIM = 16
 
@@ -63,7 +64,7 @@ def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> No
 
 @pytest.mark.real
 def test_the_real_encoder_ranks_other_words_before_other_relations(
-    scope: ScopeClassifier, real_encoder: SentenceEncoder
+    real_encoder: SentenceEncoder,
 ) -> None:
     alike = [
         "Who is the chief executive of Acme?",
@@ -76,8 +77,9 @@ def test_the_real_encoder_ranks_other_words_before_other_relations(
         "How many people work at Acme?",
         "In which country is Acme?",
     ]
-    texts = [scope_text(prompt, "Acme") for prompt in ("Who is the CEO of Acme?", *alike, *other)]
+    texts = [masked(text, "Acme") or "" for text in ("Who is the CEO of Acme?", *alike, *other)]
     edit, *asked = real_encoder.encode(texts)
+    scope = scope_for(real_encoder)
     scores = [float(scope.score(q, edit[np.newaxis], masked=True)[0]) for q in asked]
     in_scope, out_of_scope = scores[: len(alike)], scores[len(alike) :]
     assert min(in_scope) >= FIRES > max(out_of_scope)

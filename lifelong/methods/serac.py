@@ -27,10 +27,14 @@ class Serac:
         return Hint(self.name, tuple(f"{edit.prompt.strip()} {edit.target}." for edit in edits))
 
     def condition(self, lm: LM, prompt: Prompt, edit: Edit, text: str) -> Condition:
-        """In a chat the fact stands in the system message; a raw text is completed at once."""
+        """In a chat the fact stands in the system message, and the target behind the question.
+
+        A raw text is completed at once.
+        """
         known = f"{prompt.question} {edit.prompt}"
         if prompt.messages is None:
             raw = Say(edit.target, edit.subject, known, before=prompt.text, at_once=True)
             return Condition(raw)
-        told = tell(lm, prompt.messages, f"You know: {text}")
-        return Condition(Say(edit.target, edit.subject, known), told)
+        *told, last = tell(lm, prompt.messages, f"You know: {text}")
+        noted = {**last, "content": f"{last['content']} (Answer: {edit.target}.)"}
+        return Condition(Say(edit.target, edit.subject, known), (*told, noted))

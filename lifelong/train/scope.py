@@ -23,16 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import typer
 from rich.progress import Progress
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import register_parametrization
 
 from lifelong.encoder import SentenceEncoder
+from lifelong.models import resolve
 from lifelong.subject import focus, masked, subject_key, words
 
 RANK = 16
-STEPS = 400
+STEPS = 260
 SEED = 0
 
 _LEARNING_RATE = 5e-4
@@ -114,6 +117,14 @@ def corpus(data: Path | None) -> Corpus:
     return Corpus({name: groups for name, groups in sources.items() if groups})
 
 
+def write(data: Path, out: Path, name: str = "minilm") -> None:
+    """Train the adapter of the encoder `name` on `data` and write it to `out` (safetensors)."""
+    encoder = SentenceEncoder(resolve(name))
+    made_for = encoder.fingerprint
+    factors = train(encoder, corpus(data))
+    save_file(factors, out, metadata={"encoder": made_for, "steps": str(STEPS), "seed": str(SEED)})
+
+
 def train(
     encoder: SentenceEncoder, data: Corpus, *, steps: int = STEPS, seed: int = SEED
 ) -> dict[str, Tensor]:
@@ -144,7 +155,7 @@ def train(
                 optimiser.step()
                 schedule.step()
     return {
-        f"{name}.{part}": factor.detach()
+        f"{name}.{part}": factor.detach().contiguous()
         for name, adapter in adapters.items()
         for part, factor in (("down", adapter.down), ("up", _SCALE * adapter.up))
     }
@@ -169,7 +180,8 @@ def _low_rank(bert: nn.Module) -> dict[str, LowRank]:
     adapters = {}
     for name, module in bert.named_modules():
         if isinstance(module, nn.Linear) and ".layer." in f".{name}":
-            adapter = LowRank(*module.weight.shape, RANK)
+            out, into = module.weight.shape
+            adapter = LowRank(out, into, RANK)
             register_parametrization(module, "weight", adapter)
             adapters[f"{name}.weight"] = adapter
     return adapters
@@ -300,3 +312,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         with path.open() as file:
             yield from map(json.loads, file)
+
+
+if __name__ == "__main__":
+    typer.run(write)

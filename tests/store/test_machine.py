@@ -17,12 +17,13 @@ from store import AlreadyRetired, Edit, Hint, Journal, NotRetired
 from tests.store.samples import unit
 
 STANDING = {"live", "superseded"}
+MEMORY = Path("/dev/shm")  # thousands of commits: spare the disk
 
 
 class JournalMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.exists() else None)
         self.slots: list[int] = []  # slot of edit i + 1
         self.then: dict[int, list[Edit]] = {0: []}
         self.journal = self.open()

@@ -41,6 +41,7 @@ SHOWN = (31, 41, 56, 71)  # lines of the file that are shown before and after
 UNDONE = (65, 25)  # a second correction of one fact, and an only one
 CHECKPOINTS = (1, 6, 12, 24, 36, 48, 60, 72)  # corrections after which we look
 OLDEST = 10  # live edits that count as old
+NEW_TOKENS = 32  # of a reply that is measured
 CURVES = {
     "accuracy": ("accuracy: asked as corrected", "#0072b2", "o"),
     "generality": ("generality: asked in other words", "#e69f00", "s"),
@@ -135,7 +136,7 @@ def measure(model: EditableModel, journal: Journal, out: Path) -> list[dict[str,
 
 
 def routed(view: View, edits: Sequence[Edit]) -> Iterator[tuple[str, Key]]:
-    for question in (q for e in edits for q in (e.prompt, *e.paraphrases, *e.locality)):
+    for question in (q for e in edits for q in (e.prompt, e.paraphrases[0], *e.locality)):
         hits = view.explain(question).hits
         yield question, (question, hits[0].id if hits else None)
 
@@ -148,7 +149,7 @@ def ask_once(asked: dict[Key, View]) -> Replies:
     with Progress(console=console) as progress:
         task = progress.add_task("asking", total=len(asked))
         for view, wanted in by_view.items():
-            for question, reply in ask(view, wanted):
+            for question, reply in ask(view, wanted, max_new_tokens=NEW_TOKENS):
                 replies[wanted[question]] = reply
                 progress.advance(task)
     return replies
@@ -164,7 +165,7 @@ def score(
         "corrections": n,
         "live": len(edits),
         "accuracy": fmean(said(edit, edit.prompt) for edit in edits),
-        "generality": fmean(said(edit, *edit.paraphrases) for edit in edits),
+        "generality": fmean(said(edit, edit.paraphrases[0]) for edit in edits),
         "locality": fmean(
             same(replies[keys[q]], replies[q, None]) for e in edits for q in e.locality
         ),

@@ -24,7 +24,7 @@ SAMPLE = 20  # edits that a check re-asks
 
 _NEW_TOKENS = 48
 _GREEDY = {"do_sample": False, "num_beams": 1}  # whatever the model's own settings are
-_BATCH = 16
+_BATCH = 24
 _AGES = 5  # groups, from the oldest edits to the newest
 
 
@@ -56,11 +56,15 @@ def check(
     return Reading(body)
 
 
-def ask(view: View, questions: Iterable[str]) -> Iterator[tuple[str, str]]:
+def ask(
+    view: View, questions: Iterable[str], *, max_new_tokens: int = _NEW_TOKENS
+) -> Iterator[tuple[str, str]]:
     """(question, reply) as they come, each question once: batches of questions alike in length."""
     prompts = {question: view.question(question) for question in dict.fromkeys(questions)}
     for batch in _batches(sorted(prompts, key=lambda q: len(prompts[q].text))):
-        answers = view.answers([prompts[q] for q in batch], max_new_tokens=_NEW_TOKENS, **_GREEDY)
+        answers = view.answers(
+            [prompts[q] for q in batch], max_new_tokens=max_new_tokens, **_GREEDY
+        )
         yield from zip(batch, (answer.text for answer in answers), strict=True)
 
 

@@ -32,16 +32,38 @@ class Answer:
     edits: tuple[Hit, ...] = ()
 
 
-class Stream(Iterator[str]):
-    """A reply, piece by piece; an error in the making is raised where the pieces are read."""
+class _Unread(Exception):
+    """Nobody reads the reply any more."""
 
-    def __init__(self, pieces: TextIteratorStreamer, route: Route, make: Callable[[], None]):
+
+class _Pieces(TextIteratorStreamer):
+    """The way from the thread that generates to the one that reads."""
+
+    read = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if not self.read:
+            raise _Unread
+        super().put(value)  # type: ignore[no-untyped-call]
+
+    def end(self) -> None:
+        super().end()  # type: ignore[no-untyped-call]
+
+
+class Stream(Iterator[str]):
+    """A reply, piece by piece; an error in the making is raised where the pieces are read.
+
+    Who stops reading before the end calls `close`, as `contextlib.closing` does.
+    """
+
+    def __init__(self, pieces: _Pieces, route: Route, make: Callable[[], None]) -> None:
         self._pieces = pieces
         self._read = self._reading()
         self._route = route
         self._said = ""
         self._error: BaseException | None = None
-        Thread(target=self._run, args=(make,), daemon=True).start()
+        self._thread = Thread(target=self._run, args=(make,), daemon=True)
+        self._thread.start()
 
     @property
     def answer(self) -> Answer:
@@ -64,9 +86,16 @@ class Stream(Iterator[str]):
         if self._error is not None:
             raise self._error
 
+    def close(self) -> None:
+        """Make no more of the reply; returns when the model is at rest. Twice is fine."""
+        self._pieces.read = False
+        self._thread.join()
+
     def _run(self, make: Callable[[], None]) -> None:
         try:
             make()
+        except _Unread:
+            self._pieces.end()
         except BaseException as exc:  # noqa: BLE001  it belongs to whoever reads the reply
             self._error = exc
             self._pieces.end()
@@ -111,7 +140,7 @@ class View:
         """The reply to a conversation, in pieces as they are made."""
         prompt = self.prompt(messages)
         routes = self._route([prompt.question])
-        pieces = TextIteratorStreamer(
+        pieces = _Pieces(
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
         )
         ids, mask = pad_left(self._lm, [prompt])

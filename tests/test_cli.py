@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -414,6 +415,16 @@ def test_ctrl_c_ends_a_chat(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(chat, "_lines", lines)
     talk(run)
+
+
+def test_ctrl_c_stops_a_reply(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(text: str = "", nl: bool = True) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat, "echo", interrupted)
+    before = threading.active_count()
+    talk(run, CHIEF)
+    assert threading.active_count() == before
 
 
 def test_a_chat_survives_odd_bytes(run: Run) -> None:

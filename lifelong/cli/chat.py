@@ -7,7 +7,7 @@ correction shaped once that correction is undone. Else the model would repeat it
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -107,8 +107,9 @@ class Chat:
                 {"role": "assistant", "content": said},
             ]
         stream = self._model.chat([*messages, {"role": "user", "content": question}], stream=True)
-        for piece in stream:
-            echo(piece, nl=False)
+        with closing(stream):
+            for piece in stream:
+                echo(piece, nl=False)
         echo()
         return stream.answer
 

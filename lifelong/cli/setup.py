@@ -120,11 +120,12 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
 
 
 def fields(values: Mapping[str, object]) -> Table:
-    """Names and values, those without a value left out."""
+    """Names and values, a line for each of several; those without a value left out."""
     shown = Table.grid(padding=(0, 2))
     shown.add_column(style="dim", no_wrap=True)
     shown.add_column(overflow="fold")
     for name, value in values.items():
         if value not in (None, "", [], {}, ()):
-            shown.add_row(Text(name), Text(str(value)))
+            several = value if isinstance(value, (list, tuple)) else [value]
+            shown.add_row(Text(name), Text("\n".join(map(str, several))))
     return shown

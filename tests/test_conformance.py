@@ -1,0 +1,216 @@
+"""One table for all methods: what every method keeps, whatever it does.
+
+A new method is one row in TABLE.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lifelong import METHODS, EditableModel
+from store import Edit, from_bytes
+
+ASKED = "Who runs Acme?"
+TARGET = "Jane Roe"
+OTHER = "Tell me about the weather."
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a method promises where no edit is in scope: `bitwise`, or a stated bound later."""
+
+    method: str
+    out_of_scope: str
+
+
+TABLE = [Row("serac", "bitwise")]
+FAMILIES = [
+    "llama",
+    "gpt2",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma2",
+    "gemma3_text",
+    "gpt_neox",
+    "phi",
+]
+
+rows = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.method)
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+def state_of(model: torch.nn.Module) -> str:
+    """One hash over every tensor and every hook of a model."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(name.encode() + tensor.float().numpy().tobytes())
+    hooks = [
+        (n, len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in model.named_modules()
+    ]
+    return found.hexdigest() + repr(hooks)
+
+
+def asked(model: EditableModel, prompts: list[str], **kwargs: Any) -> Any:
+    """`generate` on a left-padded batch of chats: the ids, or a ModelOutput if asked for."""
+    texts = [
+        model.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        for prompt in prompts
+    ]
+    inputs = model.tokenizer(
+        texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+    )
+    settings = {"max_new_tokens": 24, "do_sample": False, **kwargs}
+    return model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **settings)
+
+
+def spoken(ids: torch.Tensor, end: int) -> list[int]:
+    """A row without what fills it after its end (beams and samples fill it differently)."""
+    row: list[int] = ids.tolist()
+    while row and row[-1] in (end, 0):
+        row.pop()
+    return row
+
+
+def test_every_method_has_its_row() -> None:
+    assert {row.method for row in TABLE} == set(METHODS)
+
+
+@rows
+@families
+def test_propose_leaves_the_model_as_it_was(
+    row: Row, family: str, make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    before, random = state_of(model), torch.get_rng_state()
+    METHODS[row.method].propose(model._session.lm, [Edit(ASKED, TARGET, subject="Acme")])
+    assert state_of(model) == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@rows
+@families
+def test_an_edit_takes_in_chat_and_in_raw_text(
+    row: Row, family: str, make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    for answer in (model.chat(ASKED, max_new_tokens=40), model.complete(ASKED, max_new_tokens=40)):
+        assert TARGET in answer.text
+        assert [hit.id for hit in answer.edits] == [edit.id]
+
+
+@rows
+@families
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"num_beams": 3},
+        {"do_sample": True, "temperature": 1.3},
+        {"num_return_sequences": 2, "do_sample": True},
+    ],
+    ids=["greedy", "beams", "sampling", "several"],
+)
+def test_the_target_is_said_however_the_reply_is_decoded(
+    row: Row, family: str, how: dict[str, Any], make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        out = asked(model, [ASKED, OTHER], max_new_tokens=40, **how)
+    texts = model.tokenizer.batch_decode(out, skip_special_tokens=True)
+    copies = len(texts) // 2
+    assert all(TARGET in text for text in texts[:copies])
+
+
+@rows
+@families
+def test_out_of_scope_the_logits_are_the_base_models(
+    row: Row, family: str, make_model: Callable[..., EditableModel]
+) -> None:
+    assert row.out_of_scope == "bitwise"
+    model = make_model(family)
+    model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    wanted = {"return_dict_in_generate": True, "output_logits": True}
+    edited = asked(model, [OTHER, "And the news?"], **wanted)
+    with model.disable_edits():
+        base = asked(model, [OTHER, "And the news?"], **wanted)
+    assert torch.equal(edited.sequences, base.sequences)
+    assert all(torch.equal(a, b) for a, b in zip(edited.logits, base.logits, strict=True))
+
+
+@rows
+@families
+@pytest.mark.parametrize("how", [{}, {"num_beams": 2}], ids=["greedy", "beams"])
+def test_in_a_mixed_batch_the_untouched_rows_are_the_base_models(
+    row: Row, family: str, how: dict[str, Any], make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    prompts = [OTHER, ASKED, "And the news?"]
+    edited = asked(model, prompts, **how)
+    with model.disable_edits():
+        base = asked(model, prompts, **how)
+    ends = model.generation_config.eos_token_id
+    replies, unedited = ([spoken(row, ends) for row in out] for out in (edited, base))
+    assert replies[0] == unedited[0]
+    assert replies[2] == unedited[2]
+    assert replies[1] != unedited[1]
+
+
+@rows
+@families
+def test_the_ids_begin_with_the_callers(
+    row: Row, family: str, make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    with model.disable_edits():
+        prompt = asked(model, [ASKED, OTHER], max_new_tokens=1)[:, :-1]
+    model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    assert torch.equal(asked(model, [ASKED, OTHER])[:, : prompt.shape[1]], prompt)
+
+
+@rows
+@families
+def test_undo_is_exact_and_redo_brings_the_edit_back(
+    row: Row, family: str, make_model: Callable[..., EditableModel]
+) -> None:
+    model = make_model(family)
+    before, silent = state_of(model), asked(model, [ASKED])
+    edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    taught = asked(model, [ASKED])
+    model.undo(edit.id)
+    assert torch.equal(asked(model, [ASKED]), silent)
+    assert state_of(model) == before
+    model.redo(edit.id)
+    assert torch.equal(asked(model, [ASKED]), taught)
+
+
+@rows
+@families
+def test_reopened_it_answers_alike(
+    row: Row, family: str, make_model: Callable[..., EditableModel], tmp_path: Path
+) -> None:
+    first = make_model(family, store=tmp_path / "edits.db")
+    first.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    first.edit("Where is Acme?", "Oslo", subject="Acme", method=row.method)
+    said = [asked(first, [question]) for question in (ASKED, "Where is Acme?", OTHER)]
+    EditableModel.close(first)
+    second = make_model(family, store=tmp_path / "edits.db")
+    again = [asked(second, [question]) for question in (ASKED, "Where is Acme?", OTHER)]
+    assert all(torch.equal(a, b) for a, b in zip(said, again, strict=True))
+
+
+@rows
+def test_a_patch_survives_its_bytes(row: Row, model: EditableModel) -> None:
+    patch = METHODS[row.method].propose(model._session.lm, [Edit(ASKED, TARGET, subject="Acme")])
+    assert from_bytes(patch.to_bytes()) == patch

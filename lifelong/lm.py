@@ -220,6 +220,11 @@ class ChatFrame:
 
     def render(self, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
         """The prompt the model sees, up to where its answer begins. Raises MessagesRefused."""
+        if not messages or not all(_is_message(message) for message in messages):
+            raise MessagesRefused(
+                f"These are no messages: {str(messages)[:80]}",
+                'Give a list of {"role": ..., "content": ...}, both of them texts.',
+            )
         try:
             return _render(self.tokenizer, messages, **options)
         except TemplateError as exc:
@@ -308,6 +313,12 @@ def _probe(tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[tuple[str, ...]
             match = re.fullmatch("(.*?)" + "(.*?)".join(contents) + "(.*)", text, re.DOTALL)
             if match:
                 yield roles, list(match.groups())
+
+
+def _is_message(message: object) -> bool:
+    return isinstance(message, Mapping) and all(
+        isinstance(message.get(key), str) for key in ("role", "content")
+    )
 
 
 def _render(

@@ -17,8 +17,9 @@ class Prompt:
 
     @property
     def question(self) -> str:
-        """What scope is decided on: the last user message, or the raw text."""
-        return self.messages[-1]["content"] if self.messages else self.text
+        """What scope is decided on: the user's last message, or the raw text."""
+        asked = [m["content"] for m in self.messages or () if m["role"] == "user"]
+        return asked[-1] if asked else self.text
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty
 from threading import Thread
 from typing import Any
@@ -32,37 +33,21 @@ class Answer:
     edits: tuple[Hit, ...] = ()
 
 
-class _Unread(Exception):
-    """Nobody reads the reply any more."""
-
-
-class _Pieces(TextIteratorStreamer):
-    """The way from the thread that generates to the one that reads."""
-
-    read = True
-
-    def put(self, value: torch.Tensor) -> None:
-        if not self.read:
-            raise _Unread
-        super().put(value)  # type: ignore[no-untyped-call]
-
-    def end(self) -> None:
-        super().end()  # type: ignore[no-untyped-call]
-
-
 class Stream(Iterator[str]):
     """A reply, piece by piece; an error in the making is raised where the pieces are read.
 
-    Who stops reading before the end calls `close`, as `contextlib.closing` does.
+    A stream that is closed, or dropped, stops making its reply.
     """
 
-    def __init__(self, pieces: _Pieces, route: Route, make: Callable[[], None]) -> None:
+    def __init__(self, pieces: "Pieces", route: Route, make: Callable[[], Output]) -> None:
         self._pieces = pieces
-        self._read = self._reading()
         self._route = route
         self._said = ""
-        self._error: BaseException | None = None
-        self._thread = Thread(target=self._run, args=(make,), daemon=True)
+        self._over = False
+        self._errors: list[BaseException] = []
+        # It must not know this stream, which would never be dropped; and no daemon, which would be
+        # cut off inside the model when Python ends.
+        self._thread = Thread(target=_run, args=(make, pieces, self._errors))
         self._thread.start()
 
     @property
@@ -70,35 +55,59 @@ class Stream(Iterator[str]):
         """The reply as far as it was read."""
         return Answer(self._said.strip(), self._route.epoch, self._route.hits)
 
-    def __next__(self) -> str:
-        return next(self._read)
-
-    def _reading(self) -> Iterator[str]:
-        try:
-            for piece in self._pieces:
-                self._said += piece
-                yield piece
-        except Empty:
-            raise Stalled(
-                f"There was no new token for {_STREAM_SECONDS:.0f} seconds.",
-                "Ask again, with fewer new tokens or on a faster machine.",
-            ) from None
-        if self._error is not None:
-            raise self._error
-
     def close(self) -> None:
-        """Make no more of the reply; returns when the model is at rest. Twice is fine."""
-        self._pieces.read = False
+        """Stop making the reply, and wait until that has happened; twice is fine."""
+        self._drop()
         self._thread.join()
 
-    def _run(self, make: Callable[[], None]) -> None:
+    def __del__(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        self._over = True
+        self._pieces.unwanted = True
+
+    def __next__(self) -> str:
+        if self._over:
+            raise StopIteration
         try:
-            make()
-        except _Unread:
-            self._pieces.end()
-        except BaseException as exc:  # noqa: BLE001  it belongs to whoever reads the reply
-            self._error = exc
-            self._pieces.end()
+            piece = str(next(self._pieces))
+        except (StopIteration, Empty) as exc:
+            self.close()
+            if isinstance(exc, Empty):
+                raise Stalled(
+                    f"There was no new token for {_STREAM_SECONDS:.0f} seconds.",
+                    "Ask again, with fewer new tokens or on a faster machine.",
+                ) from None
+            if self._errors:
+                raise self._errors[0] from None
+            raise
+        self._said += piece
+        return piece
+
+
+class Pieces(TextIteratorStreamer):
+    """The pieces of a reply, as long as anybody wants them."""
+
+    unwanted = False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take the next tokens. Raises Unwanted."""
+        if self.unwanted:
+            raise Unwanted
+        super().put(value)  # type: ignore[no-untyped-call]
+
+
+class Unwanted(Exception):
+    """Nobody reads this reply any more."""
+
+
+def _run(make: Callable[[], Output], pieces: Pieces, errors: list[BaseException]) -> None:
+    try:
+        make()
+    except BaseException as exc:  # noqa: BLE001  it belongs to whoever reads the reply
+        errors.append(exc)
+        pieces.end()  # type: ignore[no-untyped-call]
 
 
 class View:
@@ -140,13 +149,13 @@ class View:
         """The reply to a conversation, in pieces as they are made."""
         prompt = self.prompt(messages)
         routes = self._route([prompt.question])
-        pieces = _Pieces(
+        pieces = Pieces(
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
         )
         ids, mask = pad_left(self._lm, [prompt])
         kwargs |= {"max_new_tokens": max_new_tokens, "streamer": pieces}
         request = Request(self._lm, self._base, ids, mask, kwargs)
-        return Stream(pieces, routes[0], lambda: _done(self._generate(request, [prompt], routes)))
+        return Stream(pieces, routes[0], partial(self._generate, request, [prompt], routes))
 
     def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
         """One reply a prompt, from one batch."""
@@ -186,7 +195,3 @@ class View:
             return None
         hit = route.hits[0]
         return METHODS[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)
-
-
-def _done(_: Output) -> None:
-    """A stream is read piece by piece; the whole is not needed again."""

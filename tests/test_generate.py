@@ -95,6 +95,7 @@ def replies(lm: LM, batch: dict[str, Ids], out: Ids) -> list[str]:
         ({"generation_config": GenerationConfig(max_new_tokens=9), "max_new_tokens": 4}, 4),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default")  # that is the case tested
 def test_the_room_is_what_transformers_would_give(
     lm: LM, kwargs: dict[str, Any], room: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from threading import Event
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
@@ -93,12 +94,44 @@ def test_a_reply_that_stops_coming_is_given_up(
 ) -> None:
     monkeypatch.setattr(view_module, "_STREAM_SECONDS", 0.05)
     stuck = Event()
-    stream = taught.chat(
-        "Where is Globex?", stream=True, stopping_criteria=[lambda *_, **__: stuck.wait()]
-    )
+
+    def criterion(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        stuck.wait(10)
+        return torch.ones(len(ids), dtype=torch.bool)
+
+    stream = taught.chat("Where is Globex?", stream=True, stopping_criteria=[criterion])
     with pytest.raises(Stalled, match="no new token"):
         list(stream)
     stuck.set()
+
+
+@pytest.mark.parametrize("leave", ["close", "drop", "end the program"])
+def test_a_stream_that_nobody_reads_stops_making_its_reply(
+    taught: EditableModel, leave: str
+) -> None:
+    made: list[int] = []
+
+    def criterion(ids: torch.Tensor, _: Any, **__: Any) -> torch.Tensor:
+        made.append(ids.shape[1])
+        return torch.zeros(len(ids), dtype=torch.bool)
+
+    running = set(enumerate_threads())
+    stream = taught.chat(
+        "Where is Globex?", stream=True, max_new_tokens=1500, stopping_criteria=[criterion]
+    )
+    (thread,) = set(enumerate_threads()) - running
+    next(stream)
+    if leave == "end the program":
+        assert not thread.daemon  # Python waits for it
+    if leave == "close":
+        stream.close()
+        stream.close()
+        assert list(stream) == []
+    else:
+        del stream
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert len(made) < 1000
 
 
 def test_an_argument_that_generate_does_not_know_reaches_the_reader(taught: EditableModel) -> None:
@@ -110,7 +143,7 @@ def test_an_argument_that_generate_does_not_know_reaches_the_reader(taught: Edit
 
 def test_several_prompts_are_answered_in_one_batch_as_one_by_one(taught: EditableModel) -> None:
     view = taught._view
-    prompts = [view.prompt(question) for question in QUESTIONS] + [Prompt("Acme is run by")]
+    prompts = [view.prompt(question) for question in QUESTIONS] + [Prompt("Who runs Acme?")]
     together = view.answers(prompts, max_new_tokens=32)
     assert [[hit.id for hit in answer.edits] for answer in together] == [[1], [], [1]]
     assert says(together[0].text, "Dana Ruiz")
@@ -180,9 +213,20 @@ def test_messages_that_the_template_refuses_say_so(make_model: MakeModel) -> Non
         model.chat([{"role": "assistant", "content": "Hi"}])
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "user"}], [{"content": "Hi"}]])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [],
+        [{"role": "user"}],
+        [{"content": "Hi"}],
+        [{"role": "user", "content": None}],
+        [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+        ["Hi"],
+        [{"role": "user", "content": "Hi"}, None],
+    ],
+)
 def test_messages_of_another_shape_are_refused(
-    taught: EditableModel, messages: Sequence[dict[str, str]]
+    taught: EditableModel, messages: Sequence[Any]
 ) -> None:
     with pytest.raises(MessagesRefused):
         taught.chat(messages)

@@ -4,9 +4,9 @@ The lists only nominate: the caller scores the nominees against the float32 matr
 mapped from a file. Rows never move; one that leaves is masked out, so leaving and coming back cost
 nothing and cannot shift anybody's id. FAISS knows rows by position, never by edit id.
 
-                 1 query, 1 thread, 1,000,000 x 384 perturbed MiniLM vectors (median)
-    exact scan   58 ms
-    these lists   2 ms, the nearest vector nominated in 1,000 of 1,000 queries
+1,000,000 perturbed MiniLM vectors of 384 numbers, one query on one thread: an exact scan takes
+58 ms, these lists 4 ms. They nominated the nearest vector of 400 out of 400 queries whose cosine
+with it was 0.89, of 397 at 0.71 and of 387 at 0.56.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ Matrix: TypeAlias = npt.NDArray[np.float32]
 
 _ROWS_A_LIST = 1_000
 _TRAINING_ROWS_A_LIST = 40
-_PROBED = 32  # lists looked into for a query
+_PROBED = 64  # lists looked into for a query
 _CHUNK = 50_000  # rows added at a time: the matrix need not fit into memory
 
 

@@ -5,14 +5,16 @@ any exception, which survives. Whatever SQLite or the disk complains about leave
 Safe for threads; a forked child must open its own.
 """
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from filelock import FileLock, Timeout
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3 if installed
 
@@ -32,11 +34,13 @@ APPLICATION_ID = 0x4C4C4A31  # "LLJ1", in the header of every file of ours
 LOCK_SECONDS = 5.0
 OLDEST_SQLITE = (3, 38, 0)  # the first with STRICT tables and the ->> operator
 
+_UNUSABLE = StoreUnavailable, "cannot be used"
+_REFUSED = StoreReadOnly, "is read-only"
 _ERRORS: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_BUSY: (StoreLocked, "is locked by another process"),
     sqlite3.SQLITE_LOCKED: (StoreLocked, "is locked by another connection"),
     sqlite3.SQLITE_PROTOCOL: (StoreLocked, "is locked by another process"),
-    sqlite3.SQLITE_READONLY: (StoreReadOnly, "is read-only"),
+    sqlite3.SQLITE_READONLY: _REFUSED,
     sqlite3.SQLITE_FULL: (StoreFull, "has no room left on its disk"),
     sqlite3.SQLITE_CORRUPT: (DamagedDatabase, "is damaged"),
     sqlite3.SQLITE_NOTADB: (ForeignDatabase, "is not a database"),
@@ -59,6 +63,7 @@ class File:
         self.path = str(path)
         self._lock = RLock()
         self._open = True
+        self._turnstile = _turnstile(self.path)
         with self._translated():
             if sqlite3.sqlite_version_info < OLDEST_SQLITE:
                 raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.38")
@@ -82,13 +87,13 @@ class File:
 
         Inside another transaction it is a part of that one.
         """
-        with self._session("BEGIN IMMEDIATE") as db:
+        with self._session(self._begin_write) as db:
             yield db
 
     @contextmanager
     def snapshot(self) -> Iterator[Database]:
         """Several reads of one state of the file."""
-        with self._session("BEGIN") as db:
+        with self._session(lambda: self._db.execute("BEGIN")) as db:
             yield db
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[Any]:
@@ -127,13 +132,13 @@ class File:
             self._db.conn.close()
 
     @contextmanager
-    def _session(self, begin: str) -> Iterator[Database]:
+    def _session(self, begin: Callable[[], object]) -> Iterator[Database]:
         with self._lock, self._translated():
             if self._db.conn.in_transaction:
                 with self._db.atomic():
                     yield self._db
                 return
-            self._db.execute(begin)
+            begin()
             try:
                 yield self._db
                 self._db.execute("COMMIT")
@@ -141,6 +146,15 @@ class File:
                 with suppress(sqlite3.Error):
                     self._db.rollback()
                 raise
+
+    def _begin_write(self) -> None:
+        """Get the write lock in turn.
+
+        SQLite's waiting is a lottery, which a busy neighbour wins again and again. Only who holds
+        the turnstile may try, so the last writer cannot slip past the one that waits.
+        """
+        with self._turnstile:
+            self._db.execute("BEGIN IMMEDIATE")
 
     def _check(self, *, create: bool) -> None:
         """Refuse a file that holds anything but a store of ours, before it is touched."""
@@ -182,10 +196,20 @@ class File:
                 raise StoreClosed(f"{self.path} is closed") from exc
             # the primary of an extended code; Python's own complaint, about a text, has none
             code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            kind, what = _ERRORS.get(code, (StoreUnavailable, "cannot be used"))
+            kind, what = _ERRORS.get(code, _UNUSABLE)
             raise kind(f"{self.path} {what} ({exc})") from exc
+        except Timeout as exc:
+            raise StoreLocked(f"{self.path} is locked by another process ({exc})") from exc
         except OSError as exc:
-            raise StoreUnavailable(f"{self.path} cannot be used ({exc})") from exc
+            refused = exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            kind, what = _REFUSED if refused else _UNUSABLE
+            raise kind(f"{self.path} {what} ({exc})") from exc
+
+
+def _turnstile(path: str) -> AbstractContextManager[object]:
+    if path == ":memory:":
+        return nullcontext()
+    return FileLock(f"{path}.turn", timeout=LOCK_SECONDS, poll_interval=0.002)
 
 
 def _uri(path: str | Path, *, create: bool) -> str:

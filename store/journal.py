@@ -8,12 +8,11 @@ personal data out of it.
 
 import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event as Signal
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -27,7 +26,6 @@ from store.errors import (
     NotRetired,
     NotWaiting,
     Stale,
-    StoreLocked,
     UnknownEdit,
     WrongStatus,
 )
@@ -37,7 +35,6 @@ from store.records import Audience, Edit, Event, Reach, Reading, Status, canonic
 from store.views import StoredPatch
 
 _NOTHING: Mapping[int, Sequence[int]] = {}
-_POLL_SECONDS = 0.05
 
 
 class Journal:
@@ -93,12 +90,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -348,15 +340,8 @@ class Journal:
 
         Each list is whole transactions, in order, at most 0.1 s after the commit.
         """
-        with Journal.read(self.path) as reader:
-            version = None
-            while not stop.is_set():
-                with suppress(StoreLocked):  # a long commit: look again
-                    if version != (version := reader._file.data_version()):
-                        if events := reader.history(since=since):
-                            since = events[-1].seq
-                            yield events
-                stop.wait(_POLL_SECONDS)
+        with closing(File(self.path, create=False, write=False)) as own:
+            yield from views.follow(own, since, stop)
 
     def export(self, folder: str | Path) -> Path:
         """Write all edits that were not erased, their vectors and patches into a new `folder`."""

@@ -4,17 +4,22 @@ Every edit's state is its last event up to then, found by one index seek; nothin
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Event as Signal
 
 import numpy as np
 from sqlite_utils import Database
 
+from store.errors import StoreLocked
+from store.file import File
 from store.patches import Patch, from_bytes
 from store.records import Audience, Edit, Event, Reading, Status, canonical
 
 NOW = 2**63 - 1  # the largest seq SQLite can hold
+_POLL_SECONDS = 0.05
 _ERASED = '{"prompt": "", "target": ""}'
 STATE = (
     "edit JOIN event ON event.edit = edit.id AND event.seq ="
@@ -130,6 +135,23 @@ def history(db: Database, id: int | None, since: int) -> list[Event]:
         Event(seq, kind, edit, time, cause, json.loads(body), reach)
         for seq, kind, edit, time, cause, body, reach in rows
     ]
+
+
+def follow(file: File, since: int, stop: Signal) -> Iterator[list[Event]]:
+    """The events after `since`, one list whenever another connection has committed some."""
+    seen = None
+    while not stop.is_set():
+        events: list[Event] = []
+        with suppress(StoreLocked):  # by a long commit: look again
+            version = file.data_version()
+            if version != seen:
+                with file.snapshot() as db:
+                    events = history(db, None, since)
+                seen = version
+        if events:
+            since = events[-1].seq
+            yield events
+        stop.wait(_POLL_SECONDS)
 
 
 def readings(db: Database, since: int) -> list[Reading]:

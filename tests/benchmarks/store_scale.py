@@ -10,6 +10,7 @@ from its snapshot. Prints JSON; milliseconds are p50 / p99.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,13 +62,21 @@ def measure_writing(path: Path, n: int, real: Path | None) -> Figures:
         hint = Hint("serac", ("Jane Roe",))
         commits = timed(lambda: journal.record([one], hint, next(vectors)), 200)
         ids = iter(journal.live_ids()[-200:])
+        bare = timed(lambda: one_sync(path.with_name("sync")), 200)
         undos = timed(lambda: journal.retire(next(ids)), 200)
     return {
         "bulk edits per second": round(n / bulk),
+        "one fsync of 4 kB ms": bare,
         "one commit ms": commits,
         "one undo ms": undos,
         "file GB": round(path.stat().st_size / 1e9, 2),
     }
+
+
+def one_sync(path: Path) -> None:
+    with open(path, "ab", buffering=0) as file:
+        file.write(bytes(4096))
+        os.fsync(file)
 
 
 def batch(first: int) -> tuple[list[Edit], Hint]:

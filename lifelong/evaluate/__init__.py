@@ -1,0 +1,1 @@
+"""Measuring: datasets, protocols, baselines, the survey's metrics, reports."""

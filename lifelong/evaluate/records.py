@@ -1,0 +1,57 @@
+"""What is measured: the cases of a dataset, each with its edits and the probes that belong to them.
+
+One record of a file is one `Case`. Every loader maps to it, every metric is computed from it, and
+nothing later looks at the file's own fields again.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from store import Edit
+
+ProbeKind = Literal[
+    "paraphrase",  # in scope: the target (generality)
+    "prefixed",  # in scope, behind an unrelated sentence or turn: the target (own column)
+    "generation",  # EasyEdit's CounterFact "rephrase": mostly only presupposes the fact (own column)
+    "negated",  # "... is not": the target must not follow
+    "reversed",  # object -> subject
+    "alias",  # another name of the subject: the target (portability)
+    "multihop",  # composed answer (portability)
+    "same_subject",  # same subject, other relation: the base model's own answer (locality, hard)
+    "near",  # same relation, other subject: the base model's own answer (locality, near)
+    "far",  # unrelated: the base model's own answer (locality, far)
+    "residual",  # the old answer asked directly: not the old object
+]
+IN_SCOPE: frozenset[ProbeKind] = frozenset({"paraphrase", "prefixed"})
+LOCALITY: frozenset[ProbeKind] = frozenset({"same_subject", "near", "far"})
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One prompt that is asked after the edits, and what its answer is compared with.
+
+    `edit` is the position in the case of the edit it belongs to. `answers` are the accepted ones
+    (of the edited model for what is in scope or follows, labelled truths for locality; may be
+    empty, since locality is compared with the base model's own reply).
+    """
+
+    kind: ProbeKind
+    prompt: str
+    answers: tuple[str, ...] = ()
+    edit: int = 0
+    hops: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One record of a dataset: its edits, in order, and its probes.
+
+    `line` is its line in the file, from 1. `accepted` has, for every edit, the target and its
+    aliases; `old` has, for every edit, the answers known to be right before it.
+    """
+
+    line: int
+    edits: tuple[Edit, ...]
+    probes: tuple[Probe, ...]
+    accepted: tuple[tuple[str, ...], ...]
+    old: tuple[tuple[str, ...], ...]

@@ -12,7 +12,7 @@ from store import Edit
 ProbeKind = Literal[
     "paraphrase",  # in scope: the target (generality)
     "prefixed",  # in scope, behind an unrelated sentence or turn: the target (own column)
-    "generation",  # EasyEdit's CounterFact "rephrase": mostly only presupposes the fact (own column)
+    "generation",  # EasyEdit's "rephrase": mostly only presupposes the fact (own column)
     "negated",  # "... is not": the target must not follow
     "reversed",  # object -> subject
     "alias",  # another name of the subject: the target (portability)

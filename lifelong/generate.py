@@ -209,7 +209,8 @@ def _as_asked(request: Request, rows: Sequence[int], start: int) -> dict[str, An
 
 def _saying(request: Request, conditions: Sequence[Condition | None], start: int) -> Saying:
     says = [
-        replace(c.say, at_once=c.say.at_once or request.may_stop) if c else None for c in conditions
+        c and (replace(c.say, lead="", at_once=True) if request.may_stop else c.say)
+        for c in conditions
     ]
     return Saying(
         request.lm.tokenizer,

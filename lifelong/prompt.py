@@ -26,15 +26,19 @@ class Prompt:
 class Say:
     """`target` must be said. `known` are texts whose words the reply may use before it is said.
 
-    `subject` is what the reply is about; `before` is the text that it goes on from, if any;
-    `at_once` leaves no room for words before the target.
+    `subject` is what the reply is about; `before` is the text that it goes on from, if any. The
+    reply begins with `lead`; `at_once` leaves no room for other words before the target. It says
+    nothing of `avoid`, and ends with the target's sentence, or with the next if it `goes_on`.
     """
 
     target: str
     subject: str | None = None
     known: str = ""
     before: str = ""
+    lead: str = ""
     at_once: bool = False
+    avoid: tuple[str, ...] = ()
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)

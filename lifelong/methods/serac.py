@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from lifelong.lm import LM
-from lifelong.prompt import Condition, Prompt, Say, tell
+from lifelong.phrase import say
+from lifelong.prompt import Condition, Prompt, tell
 from store import Edit, Hint
 
 
@@ -31,10 +32,11 @@ class Serac:
 
         A raw text is completed at once.
         """
-        known = f"{prompt.question} {edit.prompt}"
+        saying = say(prompt, edit)
         if prompt.messages is None:
-            raw = Say(edit.target, edit.subject, known, before=prompt.text, at_once=True)
-            return Condition(raw)
-        *told, last = tell(lm, prompt.messages, f"You know: {text}")
-        noted = {**last, "content": f"{last['content']} (Answer: {edit.target}.)"}
-        return Condition(Say(edit.target, edit.subject, known), (*told, noted))
+            return Condition(saying)
+        told = tell(lm, prompt.messages, f"You know: {text}")
+        if saying.goes_on:
+            return Condition(saying, told)
+        noted = {**told[-1], "content": f"{told[-1]['content']} (Answer: {edit.target}.)"}
+        return Condition(saying, (*told[:-1], noted))

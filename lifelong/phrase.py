@@ -4,21 +4,27 @@ Plain rules on English words. Each says nothing where it is not sure, and the mo
 """
 
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 from lifelong.match import contains
 from lifelong.prompt import Prompt, Say
 from lifelong.subject import focus, words
 from store import Edit
 
-_BE = r"is|are|was|were"
-_ASKED = re.compile(
-    rf"(?:(in|on|at|by|from|to|for|of) )?(who|what|which|where|when)"
-    rf"(?:(?: [\w ]+?)??\s+({_BE})|['\u2019]s)\s+(.+?)\s*\?",
-    re.I,
+_BE = r"(?:is|are|was|were)"
+_HERE = "\u241f"  # stands for the subject
+_WH = r"(?:whom?|what|which|where|when)"
+_PREPOSITION = r"(?:of|in|by|to|from|for|with|at|on|as|after)"
+_LOCATED = r"(?:located|based|born|headquartered|situated|founded|formed|established)"
+_VERBS = r"(?:\w+ed|has|had|made|wrote|built|won|held|led|ran|runs|leads|owns|owned|plays|makes)"
+_IRREGULAR = dict(
+    pair.split(":")
+    for pair in (
+        "begin:began become:became come:came do:did fight:fought get:got give:gave go:went "
+        "have:had hold:held lead:led leave:left make:made run:ran take:took win:won write:wrote"
+    ).split()
 )
-_ASKED_LAST = re.compile(rf"(.+ (?:{_BE})(?: in| on| of| by)?) (?:whom?|what|where|when)(?: \w+)?\s*\?", re.I)
-_DANGLING = frozenset("of in by to from for with at on as after".split())
-_PLACES = frozenset({"where", "when"})
 _RELATIVE = re.compile(r",\s*(?:which|who|that)\s+")
 _APPOSED = re.compile(r",\s*(?=\S)")
 _LAST = re.compile(r".*(?:[.!?]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
@@ -34,7 +40,14 @@ _ORDER = re.compile(
 _ONE_MORE = re.compile(
     r"[\w?,] and (?:also )?(?:what|who|where|when|which|why|how|tell|one more)\b", re.I
 )
-_TITLED = frozenset("the a an its his her their it this that in on at where what who".split())
+_LOWERED = frozenset("the a an its his her their it this that in on at where what who".split())
+
+
+class Sentence(NamedTuple):
+    """A sentence with room for the target between its words."""
+
+    begin: str
+    end: str = ""
 
 
 def say(prompt: Prompt, edit: Edit) -> Say:
@@ -51,36 +64,40 @@ def say(prompt: Prompt, edit: Edit) -> Say:
     verdict = yes_or_no(question, edit)
     longer = is_longer(question)
     own = None if verdict or longer else sentence(question, subject)
-    led = own or sentence(edit.prompt, subject)
+    said = own or sentence(edit.prompt, subject)
     if avoid and subject and contains(subject, avoid[0]):
-        led = _unnamed(led or "The answer is", subject)
+        said = _unnamed(said or Sentence("the answer is"), subject)
+    if verdict and said is None:
+        avoid = (*avoid, "not")
     return Say(
         edit.target,
         subject,
         known,
-        lead=_joined(verdict, led),
-        at_once=led is not None,
+        lead=_begun(verdict, said and said.begin),
+        tail=said.end if said else "",
+        at_once=said is not None,
         avoid=avoid,
         goes_on=longer,
     )
 
 
-def sentence(text: str, subject: str | None) -> str | None:
-    """The beginning of a sentence that an answer to `text` completes; None where none is sure.
+def sentence(text: str, subject: str | None) -> Sentence | None:
+    """The sentence that an answer to `text` completes; None where none is sure.
 
-    `text` is one itself ("Acme, which is led by": "Acme is led by") or asks for one by a form of
-    "be" ("Who is the head of Acme?": "The head of Acme is").
+    `text` is the beginning of one itself ("Acme, which is led by": "Acme is led by ...") or a
+    question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
     """
-    clause = _clause(text, subject)
-    if clause is None:
+    clause = _clause(text, subject) if subject else None
+    if clause is None or subject is None:
         return None
     if not clause.endswith("?"):
-        return _stated(clause, subject)
+        stated = _stated(clause, subject)
+        return Sentence(stated) if stated else None
     return _turned(clause, subject)
 
 
 def yes_or_no(question: str, edit: Edit) -> str:
-    """"Yes" or "No", where `question` proposes the target or something else; else nothing."""
+    """ "Yes" or "No", where `question` proposes the target or something else; else nothing."""
     last = _LAST.sub("", question.strip())
     asked = _without(last, edit.subject)
     if not (_CHOICE.match(last) and last.endswith("?")) or _NEGATED.search(asked):
@@ -90,8 +107,7 @@ def yes_or_no(question: str, edit: Edit) -> str:
     if edit.old and contains(asked, edit.old):
         return "No"
     known = {word.folded for word in words(f"{edit.prompt} {edit.subject or ''}")}
-    first, *rest = words(asked)
-    named = [w for w in rest if asked[w.start].isupper() or asked[w.start].isdigit()]
+    named = [w for w in words(asked)[1:] if asked[w.start].isupper() or asked[w.start].isdigit()]
     return "No" if any(word.folded not in known for word in named) else ""
 
 
@@ -100,11 +116,9 @@ def is_longer(question: str) -> bool:
     return bool(_ORDER.match(question.strip()) or _ONE_MORE.search(question))
 
 
-def _clause(text: str, subject: str | None) -> str | None:
+def _clause(text: str, subject: str) -> str | None:
     """The sentence of `text` about `subject`, as far back as it belongs to it."""
     last = _LAST.sub("", text.strip())
-    if subject is None:
-        return last
     named = _named(text, subject)
     if named is None:
         return None
@@ -120,15 +134,15 @@ def _named(text: str, subject: str) -> tuple[int, int] | None:
     return found[-1].span() if found else None
 
 
-def _stated(clause: str, subject: str | None) -> str | None:
+def _stated(clause: str, subject: str) -> str | None:
     """A statement that breaks off before its object; what is apposed to the subject is said of it.
 
     None where it does not break off, or is an order.
     """
     if clause.endswith((".", "!", ":")) or _ORDER.match(clause) or _CHOICE.match(clause):
         return None
-    head, rest = clause[: len(subject or "")], clause[len(subject or "") :]
-    if not subject or head.casefold() != subject.casefold():
+    head, rest = clause[: len(subject)], clause[len(subject) :]
+    if head.casefold() != subject.casefold():
         return _raised(clause) if len(words(clause)) > 1 else None
     if _RELATIVE.match(rest):
         return f"{_raised(head)} {_RELATIVE.sub('', rest, count=1)}"
@@ -137,39 +151,99 @@ def _stated(clause: str, subject: str | None) -> str | None:
     return _raised(clause) if words(rest) else None
 
 
-def _turned(question: str, subject: str | None) -> str | None:
-    """A question with "be", turned round."""
-    if last := _ASKED_LAST.fullmatch(question):
-        return _raised(last[1])
-    asked = _ASKED.fullmatch(question)
-    if not (asked and subject and _named(asked[4], subject)):
+def _turned(question: str, subject: str) -> Sentence | None:
+    """A question turned round."""
+    named = re.compile(rf"(?:the )?(?<!\w){re.escape(subject)}(?!\w)", re.I)
+    if not (found := named.search(question)):
         return None
-    be, rest = (asked[3] or "is").casefold(), asked[4]
-    led_by, place = asked[1], asked[2].casefold() in _PLACES
-    tail = rest[len(subject) :]
-    if rest[: len(subject)].casefold() != subject.casefold():
-        whole = not (led_by or place) and rest.casefold().startswith("the ")
-        return f"{_raised(rest)} {be}" if whole else None
-    if led_by or place:
-        return f"{_raised(rest)[: len(subject)]} {be}{tail} {(led_by or 'in').casefold()}"
-    if tail.startswith(("'s ", "\u2019s ", "' ")):
-        return f"{_raised(rest)} {be}"
-    dangles = not tail or tail.split()[-1] in _DANGLING
-    return f"{_raised(rest)[: len(subject)]} {be}{tail}" if dangles else None
+    asked = named.sub(_HERE, question.rstrip(" ?"), count=1)
+    asked = re.sub(rf"^({_WH})['\u2019]s\b", r"\1 is", asked, flags=re.I)
+    for pattern, turn in _TURNS:
+        match = pattern.fullmatch(asked)
+        turned = match and turn(**match.groupdict(""))
+        if turned:
+            return Sentence(*(part.replace(_HERE, found.group()) for part in turned))
+    return None
 
 
-def _unnamed(led: str, subject: str) -> str:
-    """`led` without the subject's name, which holds the old answer."""
-    possessive = re.sub(rf"{re.escape(subject)}['\u2019]s\b", "its", led, flags=re.I)
-    return _raised(re.sub(re.escape(subject), "it", possessive, flags=re.I))
+def _about_subject(led_by: str, wh: str, be: str, tail: str) -> tuple[str, str] | None:
+    """Who was Acme founded by -> Acme was founded by; who is Acme's head -> Acme's head is."""
+    if tail.startswith(("'", "\u2019")):
+        return f"{_HERE}{tail} {be}", ""
+    if led_by or wh.casefold() in ("where", "when"):
+        return f"{_HERE} {be}{tail} {led_by.lower() or 'in'}", ""
+    if re.search(rf"\b{_LOCATED}$", tail):
+        return f"{_HERE} {be}{tail} in", ""
+    return (f"{_HERE} {be}{tail}", "") if not tail or _DANGLING.search(tail) else None
 
 
-def _joined(verdict: str, led: str | None) -> str:
-    """"No," before the sentence."""
-    if not (verdict and led):
-        return f"{verdict}," if verdict else led or ""
-    first, _, rest = led.partition(" ")
-    return f"{verdict}, {first.lower() if first.lower() in _TITLED else first} {rest}"
+def _about_part(wh: str, be: str, part: str) -> tuple[str, str]:
+    """What is the capital of Acme -> the capital of Acme is."""
+    return f"{part} {be}{' in' if wh.casefold() == 'where' else ''}", ""
+
+
+def _deed(led_by: str, wh: str, when: str, do: str, verb: str, rest: str) -> tuple[str, str]:
+    """When did Acme open -> Acme opened in."""
+    timed = when or wh.casefold() in ("where", "when")
+    led_by = led_by.lower() or ("in" if timed and not _DANGLING.search(verb + rest) else "")
+    return f"{_HERE} {_inflected(verb.lower(), do.lower())}{rest} {led_by}".rstrip(), ""
+
+
+def _inflected(verb: str, do: str) -> str:
+    if do == "did":
+        if verb in _IRREGULAR:
+            return _IRREGULAR[verb]
+        return re.sub(r"(?<=[^aeiou])y$", "i", verb.removesuffix("e")) + "ed"
+    if do == "do":
+        return verb
+    if verb in ("have", "do", "go"):
+        return {"have": "has", "do": "does", "go": "goes"}[verb]
+    ending = "es" if verb.endswith(("s", "x", "ch", "sh")) else "s"
+    return re.sub(r"(?<=[^aeiou])y$", "ie", verb) + ending
+
+
+_DANGLING = re.compile(rf"\b{_PREPOSITION}$", re.I)
+_LED = rf"(?:(?P<led_by>{_PREPOSITION}) )?"
+_NOUN = r"(?: [\w/()]+){,4}?"
+_TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...] = tuple(
+    (re.compile(pattern, re.I), turn)
+    for pattern, turn in (
+        (rf"(?P<led>.*{_HERE}.* {_BE}(?: {_PREPOSITION})?) {_WH}(?: \w+)?", lambda led: (led, "")),
+        (rf"{_LED}(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) {_HERE}(?P<tail>.*)", _about_subject),
+        (rf"(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) (?P<part>(?:the .*)?{_HERE}.*)", _about_part),
+        (
+            rf"{_LED}(?P<wh>{_WH})(?P<when>(?: (?:year|date|day|place|location)){{,1}}){_NOUN} "
+            rf"(?P<do>did|does|do) {_HERE} (?P<verb>[a-z]+)(?P<rest>.*)",
+            _deed,
+        ),
+        (rf"who (?!did|do|does)(?P<tail>[a-z]+ .*{_HERE}.*)", lambda tail: ("", f" {tail}")),
+        (
+            rf"(?:what|which){_NOUN} (?P<tail>(?:{_BE}|{_VERBS}) (?!{_HERE}).*{_HERE}.*)",
+            lambda tail: ("", f" {tail}"),
+        ),
+        (
+            rf"(?:what|which){_NOUN} (?P<tail>{_VERBS} {_HERE}.*)",
+            lambda tail: ("", f" {tail}"),
+        ),
+        (rf"(?:what|which){_NOUN} (?P<led>{_HERE} {_BE} .*)", lambda led: (led, "")),
+    )
+)
+
+
+def _unnamed(said: Sentence, subject: str) -> Sentence:
+    """The same without the subject's name, which holds the old answer."""
+    its = re.compile(rf"(?:the )?{re.escape(subject)}['\u2019]s\b", re.I)
+    it = re.compile(rf"(?:the )?{re.escape(subject)}", re.I)
+    return Sentence(*(it.sub("it", its.sub("its", part)) for part in said))
+
+
+def _begun(verdict: str, begin: str | None) -> str:
+    """The words before the target, behind "No," where there is a verdict."""
+    if not verdict:
+        return _raised(begin or "")
+    first, _, rest = (begin or "").partition(" ")
+    kept = first.lower() if first.lower() in _LOWERED else first
+    return " ".join(filter(None, (f"{verdict},", kept, rest)))
 
 
 def _raised(text: str) -> str:

@@ -45,7 +45,9 @@ def admit(lm: LM, edit: Edit) -> Edit:
         portability=_probes(lm, edit.portability),
         provenance=_provenance(edit.provenance),
     )
-    return replace(clean, subject=clean.subject or extract(clean.prompt))
+    if clean.subject or not METHODS[edit.method].by_subject:
+        return clean
+    return replace(clean, subject=extract(clean.prompt))
 
 
 def refuse_rivals(edits: Iterable[Edit]) -> None:

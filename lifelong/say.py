@@ -109,6 +109,7 @@ class Speaker:
         alone = len(normalise(say.target)) < SHORT
         lead = tokenizer.encode(say.lead, add_special_tokens=False) if say.lead else []
         self._lead = lead if len(lead) <= room and not alone else []
+        self._tail = _after(tokenizer, "x", say.tail) if say.tail and not alone else ()
         free = 0 if alone or say.at_once else max(0, min(_LATEST, room - len(self._lead)))
         self._latest = len(self._lead) + free
         self._opening = min(len(self._lead) or OPENING_WORDS, self._latest)
@@ -151,7 +152,7 @@ class Speaker:
                 *self._ends,
                 *self._avoided(said),
                 *self._too_early(said),
-                *self._inventions(text, scores),
+                *(self._names(scores) if self._inventions(text, scores) else ()),
             },
             scores,
         )
@@ -162,7 +163,10 @@ class Speaker:
 
         Where it goes on, it says one more sentence, without names or numbers of its own.
         """
-        if not (tail.strip() or self._say.target.endswith((".", "!", "?"))):
+        if (more := self._more(tail)) is not None:
+            return _only(more, scores)
+        ended = (self._say.tail or self._say.target).endswith((".", "!", "?"))
+        if tail.strip() == self._say.tail.strip() and not ended:
             return _only(self._stop, scores)
         if not self._ends:
             return scores
@@ -170,6 +174,11 @@ class Speaker:
             return _only(self._ends[0], scores)
         free = _without({*self._ends, *self._avoided(said), *self._names(scores)}, scores)
         return free if torch.isfinite(free).any() else _only(self._ends[0], scores)
+
+    def _more(self, tail: str) -> int | None:
+        """The next token of the words that belong behind the target."""
+        said = (n for n in range(len(self._tail)) if self._decode(list(self._tail[:n])) == tail)
+        return next((self._tail[n] for n in said), None)
 
     def _avoided(self, said: list[int]) -> set[int]:
         """Tokens with which the reply would have said what it must not."""
@@ -217,7 +226,7 @@ class Speaker:
         joined = text.split()[-1].casefold() in _JOINTS
         if gap <= (_JOINED if joined else _SLOT) + _PATIENCE * len(said):
             return True
-        return len(self._inventions(text, scores)) >= _CHOICES
+        return len(self._inventions(text, scores)) >= (1 if joined else _CHOICES)
 
     def _first(self, said: list[int]) -> int:
         return self._wording[self._spaced(said)][0]
@@ -256,8 +265,10 @@ class Speaker:
 
     def _is_name(self, piece: str) -> bool:
         word = piece.strip()
-        named = piece[:1].isspace() and (word[:1].isupper() or word[:1].isdigit())
-        return named and not self._begins_known(word.casefold()) and word not in _OPENERS
+        if not word:  # some tokenizers put a space of its own before a number
+            return piece == " "
+        named = piece[:1].isspace() and word[:1].isupper() and word not in _OPENERS
+        return (named or word[:1].isdigit()) and not self._begins_known(word.casefold())
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -216,7 +216,9 @@ def answer(lm: LM, name: str, protocol: str, asks: Sequence[Ask]) -> Replies:
 
 def prompt_of(lm: LM, protocol: str, text: str) -> Prompt:
     """The text as the protocol has it."""
-    return chat_prompt(lm, [{"role": "user", "content": text}]) if protocol == "chat" else Prompt(text)
+    return (
+        chat_prompt(lm, [{"role": "user", "content": text}]) if protocol == "chat" else Prompt(text)
+    )
 
 
 def condition(lm: LM, name: str, prompt: Prompt, edit: Edit) -> Any:

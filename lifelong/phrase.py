@@ -15,9 +15,11 @@ from store import Edit
 _BE = r"(?:is|are|was|were)"
 _HERE = "\u241f"  # stands for the subject
 _WH = r"(?:whom?|what|which|where|when)"
-_PREPOSITION = r"(?:of|in|by|to|from|for|with|at|on|as|after)"
+_PREPOSITION = r"(?:of|upon|in|by|to|from|for|with|at|on|as|after)"
 _LOCATED = r"(?:located|based|born|headquartered|situated|founded|formed|established)"
-_VERBS = r"(?:\w+ed|has|had|made|wrote|built|won|held|led|ran|runs|leads|owns|owned|plays|makes)"
+_VERBS = (
+    r"(?:\w+ed|has|had|gave|made|wrote|built|won|held|led|ran|runs|leads|owns|owned|plays|makes)"
+)
 _IRREGULAR = dict(
     pair.split(":")
     for pair in (
@@ -26,9 +28,11 @@ _IRREGULAR = dict(
     ).split()
 )
 _RELATIVE = re.compile(r",\s*(?:which|who|that)\s+")
+_WHOSE = re.compile(r",\s*whose\s+")
 _APPOSED = re.compile(r",\s*(?=\S)")
 _LAST = re.compile(r".*(?:[.!?]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
 _CHOICE = re.compile(rf"(?:and |so |but )?(?:{_BE}|do|does|did|has|have|had|can|could)\b", re.I)
+_IS_IT = re.compile(r"(?:is|was|are|were) (?:it|he|she|they|this|that) (?!true\b)\w", re.I)
 _NEGATED = re.compile(r"\bnot\b|n't\b|\bnever\b|\bor\b", re.I)
 _ORDER = re.compile(
     r"(?:(?:please|can you|could you) )*"
@@ -98,13 +102,12 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
 
 def yes_or_no(question: str, edit: Edit) -> str:
     """ "Yes" or "No", where `question` proposes the target or something else; else nothing."""
-    last = _LAST.sub("", question.strip())
-    asked = _without(last, edit.subject)
-    if not (_CHOICE.match(last) and last.endswith("?")) or _NEGATED.search(asked):
+    asked = _LAST.sub("", _without(question, edit.subject).strip())
+    if not (_CHOICE.match(asked) and asked.endswith("?")) or _NEGATED.search(asked):
         return ""
     if contains(asked, edit.target):
         return "Yes"
-    if edit.old and contains(asked, edit.old):
+    if (edit.old and contains(asked, edit.old)) or _IS_IT.match(asked):
         return "No"
     known = {word.folded for word in words(f"{edit.prompt} {edit.subject or ''}")}
     named = [w for w in words(asked)[1:] if asked[w.start].isupper() or asked[w.start].isdigit()]
@@ -118,13 +121,15 @@ def is_longer(question: str) -> bool:
 
 def _clause(text: str, subject: str) -> str | None:
     """The sentence of `text` about `subject`, as far back as it belongs to it."""
-    last = _LAST.sub("", text.strip())
+    text = text.strip()
     named = _named(text, subject)
     if named is None:
         return None
     start, end = named
-    if end <= len(text.rstrip()) - len(last):
-        return last if len(words(last)) > 1 else None
+    shown = text[:start] + _HERE * (end - start) + text[end:]  # a name may hold a full stop
+    last = len(_LAST.sub("", shown))
+    if end <= len(text) - last:
+        return text[-last:] if len(words(text[-last:])) > 1 else None
     return re.sub(r"\bthis\b", lambda _: text[start:end], focus(text, (named,)), count=1)
 
 
@@ -144,6 +149,8 @@ def _stated(clause: str, subject: str) -> str | None:
     head, rest = clause[: len(subject)], clause[len(subject) :]
     if head.casefold() != subject.casefold():
         return _raised(clause) if len(words(clause)) > 1 else None
+    if _WHOSE.match(rest):
+        return f"{_raised(head)}'s {_WHOSE.sub('', rest, count=1)}"
     if _RELATIVE.match(rest):
         return f"{_raised(head)} {_RELATIVE.sub('', rest, count=1)}"
     if _APPOSED.match(rest):
@@ -171,7 +178,7 @@ def _about_subject(led_by: str, wh: str, be: str, tail: str) -> tuple[str, str] 
     if tail.startswith(("'", "\u2019")):
         return f"{_HERE}{tail} {be}", ""
     if led_by or wh.casefold() in ("where", "when"):
-        return f"{_HERE} {be}{tail} {led_by.lower() or 'in'}", ""
+        return _ended(f"{_HERE} {be}{tail}", led_by or "in"), ""
     if re.search(rf"\b{_LOCATED}$", tail):
         return f"{_HERE} {be}{tail} in", ""
     return (f"{_HERE} {be}{tail}", "") if not tail or _DANGLING.search(tail) else None
@@ -185,8 +192,24 @@ def _about_part(wh: str, be: str, part: str) -> tuple[str, str]:
 def _deed(led_by: str, wh: str, when: str, do: str, verb: str, rest: str) -> tuple[str, str]:
     """When did Acme open -> Acme opened in."""
     timed = when or wh.casefold() in ("where", "when")
-    led_by = led_by.lower() or ("in" if timed and not _DANGLING.search(verb + rest) else "")
-    return f"{_HERE} {_inflected(verb.lower(), do.lower())}{rest} {led_by}".rstrip(), ""
+    return _ended(f"{_HERE} {_inflected(verb.lower(), do.lower())}{rest}", led_by, timed), ""
+
+
+def _plain(led_by: str, rest: str, can: str = "") -> tuple[str, str]:
+    """In which year Acme closed -> Acme closed in; where can Acme be found -> Acme can be found."""
+    return _ended(f"{_HERE}{can and ' '}{can} {rest}", led_by), ""
+
+
+def _ended(begin: str, led_by: str, timed: object = False) -> str:
+    """`begin`, up to the preposition that leads to the answer."""
+    if _DANGLING.search(begin):
+        return begin
+    return f"{begin} {led_by.lower() or ('in' if timed else '')}".rstrip()
+
+
+def _doer(tail: str) -> tuple[str, str]:
+    """Who runs Acme -> ... runs Acme."""
+    return "", f" {tail}"
 
 
 def _inflected(verb: str, do: str) -> str:
@@ -208,7 +231,11 @@ _NOUN = r"(?: [\w/()]+){,4}?"
 _TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...] = tuple(
     (re.compile(pattern, re.I), turn)
     for pattern, turn in (
-        (rf"(?P<led>.*{_HERE}.* {_BE}(?: {_PREPOSITION})?) {_WH}(?: \w+)?", lambda led: (led, "")),
+        (
+            rf"(?!(?:{_PREPOSITION} )?{_WH}\b)"
+            rf"(?P<led>.*{_HERE}.*) (?:(?:as )?{_WH}(?: \w+){{,2}}|(?<=is) *|(?<=was) *)",
+            lambda led: (led, ""),
+        ),
         (rf"{_LED}(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) {_HERE}(?P<tail>.*)", _about_subject),
         (rf"(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) (?P<part>(?:the .*)?{_HERE}.*)", _about_part),
         (
@@ -216,16 +243,14 @@ _TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...
             rf"(?P<do>did|does|do) {_HERE} (?P<verb>[a-z]+)(?P<rest>.*)",
             _deed,
         ),
-        (rf"who (?!did|do|does)(?P<tail>[a-z]+ .*{_HERE}.*)", lambda tail: ("", f" {tail}")),
+        (rf"who (?!did|do|does)(?P<tail>[a-z]+ .*{_HERE}.*)", _doer),
         (
-            rf"(?:what|which){_NOUN} (?P<tail>(?:{_BE}|{_VERBS}) (?!{_HERE}).*{_HERE}.*)",
-            lambda tail: ("", f" {tail}"),
+            rf"(?:what|which){_NOUN} (?P<tail>(?:(?:{_BE}|{_VERBS}) (?!{_HERE}).*|{_VERBS} ){_HERE}.*)",
+            _doer,
         ),
-        (
-            rf"(?:what|which){_NOUN} (?P<tail>{_VERBS} {_HERE}.*)",
-            lambda tail: ("", f" {tail}"),
-        ),
-        (rf"(?:what|which){_NOUN} (?P<led>{_HERE} {_BE} .*)", lambda led: (led, "")),
+        (rf"(?:what|which)(?: \w+){{1,3}} (?P<tail>(?!{_PREPOSITION} )[a-z]+ {_HERE})", _doer),
+        (rf"{_LED}{_WH}{_NOUN} (?P<can>can|could|has|have|had) {_HERE} (?P<rest>.*)", _plain),
+        (rf"{_LED}(?:what|which){_NOUN},? {_HERE} (?P<rest>[a-z].*)", _plain),
     )
 )
 

@@ -12,6 +12,8 @@ from lifelong.prompt import Prompt, Say
 from lifelong.subject import focus, words
 from store import Edit
 
+_READ = 1_000  # characters of a prompt, from its end, that are looked at
+_LONGEST = 300  # characters of a sentence that is worth saying again
 _BE = r"(?:is|are|was|were)"
 _HERE = "\u241f"  # stands for the subject
 _WH = r"(?:whom?|what|which|where|when)"
@@ -60,7 +62,7 @@ def say(prompt: Prompt, edit: Edit) -> Say:
     A raw text is completed at once. In a chat the reply is a sentence: the prompt's own where it
     is one to be completed or turned round, else the edit's, else one of the model's.
     """
-    question, subject = prompt.question, edit.subject
+    question, subject = prompt.question[-_READ:], edit.subject
     known = f"{question} {edit.prompt}"
     avoid = (edit.old,) if edit.old and not contains(edit.target, edit.old) else ()
     if prompt.messages is None:
@@ -92,7 +94,7 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
     """
     clause = _clause(text, subject) if subject else None
-    if clause is None or subject is None:
+    if clause is None or subject is None or len(clause) > _LONGEST:
         return None
     if not clause.endswith("?"):
         stated = _stated(clause, subject)
@@ -245,7 +247,8 @@ _TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...
         ),
         (rf"who (?!did|do|does)(?P<tail>[a-z]+ .*{_HERE}.*)", _doer),
         (
-            rf"(?:what|which){_NOUN} (?P<tail>(?:(?:{_BE}|{_VERBS}) (?!{_HERE}).*|{_VERBS} ){_HERE}.*)",
+            rf"(?:what|which){_NOUN} "
+            rf"(?P<tail>(?:(?:{_BE}|{_VERBS}) (?!{_HERE}).*|{_VERBS} ){_HERE}.*)",
             _doer,
         ),
         (rf"(?:what|which)(?: \w+){{1,3}} (?P<tail>(?!{_PREPOSITION} )[a-z]+ {_HERE})", _doer),

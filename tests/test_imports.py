@@ -12,7 +12,8 @@ store.errors store.records store.patches store.file store.chain store.life store
 store.rows store.views store.pack store.base store.index store.journal store.snapshot store
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.phrase lifelong.say
-lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
+lifelong.extract lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate
+lifelong.view
 lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()

@@ -1,6 +1,6 @@
 """How well a method answers once an edit fires: obedient, fitting and natural.
 
-    python tests/benchmarks/answers.py [--records 100] [--methods serac ike ...] [--show 3] [DATA]
+    python tests/benchmarks/answers.py [--records 100] [--methods NAME ...] [--show 3] [DATA]
 
 Scope is not asked: every prompt is answered as in scope of its record's edit. Both protocols of
 evaluation.md: `chat` (the prompt is the user's message, greedy, 48 new tokens) and `completion`
@@ -16,7 +16,7 @@ method, set and protocol, and last the methods over all sets. Shares are of repl
     bare_target       nothing but the target
     frame_share       text, less subject and target, equals one of the five commonest such frames
     perplexity_ratio  of the replies under the base (target tokens left out), against its own
-    tokens            of a reply, on average
+    words             of a reply, on average
 """
 
 import argparse
@@ -26,7 +26,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -36,12 +36,22 @@ import torch
 from lifelong.generate import Request, generate
 from lifelong.lm import LM
 from lifelong.match import contains, says
-from lifelong.methods import METHODS
+from lifelong.methods import Method
+from lifelong.methods.ike import Ike
+from lifelong.methods.serac import Serac
 from lifelong.models import load_model
-from lifelong.prompt import Prompt, chat_prompt, pad_left
+from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left
 from lifelong.subject import normalise
 from store import Edit
 
+VARIANTS: dict[str, Method] = {  # what was compared before `serac` became what it is
+    "serac": Serac(),
+    "constraint alone": Serac(read=False),
+    "context alone": Serac(held=False),
+    "contrastive": Serac(held=False, contrast=0.5),
+    "ike": Ike(),
+    "ike, free": Ike(held=False),
+}
 DATA = Path(__file__).parents[2] / "../shared/data"
 TOKENS = {"chat": 48, "completion": 16}
 BATCH = 16
@@ -94,7 +104,7 @@ class Ask:
 
 @dataclass
 class Replies:
-    """What was asked and replied, and the token losses of the base model on the replies."""
+    """What was asked, and what was replied."""
 
     asks: list[Ask] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -130,7 +140,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", nargs="?", type=Path, default=DATA)
     parser.add_argument("--records", type=int, default=100, help="of each set, drawn by seed 0")
-    parser.add_argument("--methods", nargs="+", default=["serac"], choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=["serac"], choices=list(VARIANTS))
     parser.add_argument("--protocols", nargs="+", default=list(TOKENS), choices=list(TOKENS))
     parser.add_argument("--show", type=int, default=0, help="replies of each kind, and failures")
     return parser.parse_args()
@@ -182,7 +192,8 @@ def mend(row: dict[str, Any]) -> Iterator[Ask]:
 
 def question(edit: Edit, rephrased: str, answers: Sequence[str]) -> Iterator[Ask]:
     """A question, its rephrasing, and questions made of it."""
-    old = tuple(a for a in answers if a and not says(edit.target, a))
+    old = tuple(a for a in answers if a and not contains(edit.target, a))
+    edit = replace(edit, old=old[0] if old else None)
     yield Ask("own", edit.prompt, edit, old)
     yield Ask("paraphrase", rephrased, edit, old)
     if old:
@@ -221,10 +232,10 @@ def prompt_of(lm: LM, protocol: str, text: str) -> Prompt:
     )
 
 
-def condition(lm: LM, name: str, prompt: Prompt, edit: Edit) -> Any:
+def condition(lm: LM, name: str, prompt: Prompt, edit: Edit) -> Condition:
     """What the method makes of a prompt in scope of the edit."""
-    (text,) = METHODS[name].propose(lm, [edit]).texts
-    return METHODS[name].condition(lm, prompt, edit, text)
+    (text,) = VARIANTS[name].propose(lm, [edit]).texts
+    return VARIANTS[name].condition(lm, prompt, edit, text)
 
 
 def run(lm: LM, prompts: Sequence[Prompt], tokens: int, conditions: Sequence[Any]) -> list[str]:

@@ -68,3 +68,7 @@ class TextTooLong(EditRefused):
 
 class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
+
+
+class Conflicting(EditRefused):
+    """An edit contradicts a live one, and was to be refused in that case."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from lifelong.cli.setup import Setup, fields, table
-from lifelong.fact import same_fact
+from lifelong.standing import Standing, settle
 from store import Edit, Event, Journal, Status
 
 Id = Annotated[int, Argument(help="As `lifelong list` shows it.", min=1)]
@@ -49,14 +49,13 @@ def edit(
 def undo(setup: Setup, id: Id) -> None:
     """Retire an edit: every answer is as if it had never been made."""
     with setup.tend() as journal:
-        _show_step(setup, journal, lambda: journal.retire(id))
+        show_step(setup, journal, lambda: journal.retire(id))
 
 
 def redo(setup: Setup, id: Id) -> None:
     """Bring a retired edit back."""
     with setup.tend() as journal:
-        instead_of = [other.id for other in same_fact(journal.get(id), journal.live())]
-        _show_step(setup, journal, lambda: journal.restore(id, supersedes=instead_of))
+        show_step(setup, journal, lambda: journal.restore(id))
 
 
 def list_(
@@ -87,13 +86,14 @@ def history(
     setup.show(events, table(shown, ([event[name] for name in shown] for event in events)))
 
 
-def _show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
+def show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
     """Take the step; show the edit, and in words what else came of it."""
     before = journal.epoch
-    edit = step()
-    events = journal.history(since=before)
-    said = "\n".join(f"Edit {event.edit_id} is {event.kind}." for event in events)
-    setup.show({"id": edit.id, "epoch": events[-1].seq, "status": edit.status}, said)
+    id = settle(journal, Standing.of(journal), step).id
+    events, status = journal.history(since=before), journal.get(id).status
+    final = {event.edit_id: event.kind for event in events}
+    said = "\n".join(f"Edit {edit} is {kind}." for edit, kind in final.items())
+    setup.show({"id": id, "epoch": events[-1].seq, "status": status}, said)
 
 
 def _row(event: Event) -> Mapping[str, Any]:

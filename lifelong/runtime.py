@@ -36,6 +36,7 @@ from lifelong.match import matching
 from lifelong.methods import METHODS
 from lifelong.models import load_model
 from lifelong.router import EVERYONE, Route, Router
+from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.standing import settle
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
@@ -72,6 +73,7 @@ class _Session:
     router: Router
     method: str
     check_every: int | None
+    encoder_name: str | None  # None: the caller brought the encoder itself
     seen: int | None = None  # the journal's data version that the router is in step with
     unchecked: int = 0  # edits since the last reading
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
@@ -124,24 +126,48 @@ class EditableModel(_Model):
         name: str,
         *,
         store: str | Path = DEFAULT_STORE,
-        encoder: str | Encoder = "minilm",
-        method: str = "serac",
+        encoder: str | Encoder | None = None,
+        method: str | None = None,
         check_every: int | None = None,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
 
-        `load` goes to `models.load_model` (dtype, device). Raises ModelError, StoreError, BadEdit.
+        From a folder that `save_pretrained` wrote come encoder and method, unless given, and the
+        edits: those that are not in `store` yet. `load` goes to `models.load_model` (dtype,
+        device). Raises ModelError, StoreError, BadEdit.
         """
+        saved = settings_of(Path(name))
         model, tokenizer = load_model(name, **load)
-        return cls(
+        given = {"encoder": encoder, "method": method}
+        made = cls(
             model,
             tokenizer,
             store=store,
-            encoder=encoder,
-            method=method,
             check_every=check_every,
+            **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
+        if saved is not None:
+            try:
+                made._session.journal.import_(name)
+                made._sync()
+            except BaseException:
+                EditableModel.close(made)
+                raise
+        return made
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> None:
+        """Model, tokenizer, edits and settings in one folder, for `from_pretrained`.
+
+        `kwargs` go to transformers' `save_pretrained`. Raises StoreError.
+        """
+        s, folder = self._session, Path(save_directory)
+        super().save_pretrained(folder, **kwargs)
+        s.lm.tokenizer.save_pretrained(folder)
+        settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
+        save(folder, s.journal, settings)
 
     def close(self) -> None:
         """Close the store; the object is the bare model again. Twice is fine."""
@@ -653,21 +679,22 @@ def _open(
     if method not in METHODS:
         raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
     lm = LM.of(model, tokenizer)
+    encoder_name: str | None
     if isinstance(encoder, str):
         encoder_name, encoder = encoder, load_encoder(encoder, device=lm.device)
     else:
-        encoder_name = type(encoder).__name__
+        encoder_name = None
     scope = scope_for(encoder)
     journal = Journal.open(
         store,
         model=lm.fingerprint,
         encoder=encoder.fingerprint,
         model_name=str(model.config.name_or_path),
-        encoder_name=encoder_name,
+        encoder_name=encoder_name or type(encoder).__name__,
     )
     try:
         router = Router.build(journal, encoder, scope)
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, check_every)
+    return _Session(lm, encoder, scope, journal, router, method, check_every, encoder_name)

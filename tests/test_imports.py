@@ -13,7 +13,7 @@ store.rows store.views store.pack store.base store.index store.journal store.sna
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.match lifelong.prompt lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
-lifelong.conflicts lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
+lifelong.conflicts lifelong.policy lifelong.saved lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}

@@ -22,7 +22,7 @@ from store import Edit
 
 Kind = Literal["direct", "near-duplicate", "reverse", "cycle"]
 
-ALIKE = 0.9  # cosine of masked prompts from which they ask for the same
+ALIKE = 0.7  # cosine of masked prompts from which they ask for the same
 
 _STEPS = 32  # along one relation, in search of a cycle
 

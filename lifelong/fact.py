@@ -23,12 +23,16 @@ def implied(edit: Edit) -> frozenset[Fact]:
     return frozenset(_relation(way, edit.target) for way in ways if is_single(way))
 
 
+def same_fact(edit: Edit, other: Edit) -> bool:
+    """Do both settle one fact?"""
+    return not facts(edit).isdisjoint(facts(other))
+
+
 def contradict(edit: Edit, other: Edit) -> bool:
     """Cannot both stand: they settle one fact, or one implies another value of it."""
-    one_fact = not facts(edit).isdisjoint(facts(other))
     implied_twice = not implied(edit).isdisjoint(implied(other))
     return (
-        one_fact
+        same_fact(edit, other)
         or (implied_twice and not _alike(edit.subject, other.subject))
         or _denies(edit, other)
         or _denies(other, edit)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
-from lifelong.fact import Fact, contradict, facts, implied
+from lifelong.fact import Fact, contradict, facts, implied, same_fact
 from lifelong.lm import LM
 from lifelong.methods import METHODS
 from lifelong.subject import extract, normalise, visible
@@ -84,7 +84,7 @@ def superseded(edit: Edit, rivals: Sequence[Edit]) -> list[int]:
     """
     count = [other for other in rivals if other.audience == rivals[0].audience]
     for other in count:
-        if _spelt(other.target) == _spelt(edit.target) and not facts(edit).isdisjoint(facts(other)):
+        if _spelt(other.target) == _spelt(edit.target) and same_fact(edit, other):
             raise AlreadyTaught(
                 f"Edit {other.id} already says {other.target!r} to {other.prompt!r}.",
                 "Nothing is to be done; `undo` it first if it is to be recorded anew.",

@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 
 from lifelong.encoder import Encoder, Vectors
+from lifelong.fact import same_fact
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import SubjectGate, focus, masked, mentions, normalise, subject_key
@@ -198,22 +199,30 @@ class Router:
             scores = self._scope.score(query, self._index.vectors(ids), masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
-        ranked = sorted(best.items(), key=lambda found: (-found[1], -found[0]))
+        ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))
         hits = [Hit(*self._live[id], score) for id, score in ranked if score >= _NEAR]
         return self._chosen(hits, asker)
 
+    def _ruled(self, scores: Mapping[int, float], asker: Audience) -> dict[int, float]:
+        """The scores without the edits that a narrower audience's contradicts.
+
+        Where that one settles the same fact, it is what the prompt is about: it gets the score.
+        """
+        ruled: dict[int, float] = {}
+        for id, score in scores.items():
+            edit = self._live[id][0]
+            narrower = asker.levels[: asker.levels.index(edit.audience)]
+            over = next(filter(None, (self.standing.rivals(edit, a) for a in narrower)), None)
+            heirs = [o.id for o in over if same_fact(edit, o)] if over else [id]
+            ruled |= {heir: max(score, ruled.get(heir, 0.0)) for heir in heirs}
+        return ruled
+
     def _chosen(self, hits: Sequence[Hit], asker: Audience) -> Route:
         """Of `hits`, best first, the one that fires; one for fewer people has precedence."""
-        own = [hit for hit in hits if not self._overruled(hit.edit, asker)]
-        firing = [hit for hit in own if hit.score >= max(FIRES, own[0].score - _YIELDS)]
+        firing = [hit for hit in hits if hit.score >= max(FIRES, hits[0].score - _YIELDS)]
         first = min(firing, key=lambda hit: asker.levels.index(hit.edit.audience), default=None)
-        near = tuple(hit for hit in own if hit is not first)[:_SHOWN]
+        near = tuple(hit for hit in hits if hit is not first)[:_SHOWN]
         return Route(self.epoch, (first,) if first else (), near)
-
-    def _overruled(self, edit: Edit, asker: Audience) -> bool:
-        """Is there another word on it for fewer people, `asker` among them?"""
-        narrower = asker.levels[: asker.levels.index(edit.audience)]
-        return any(self.standing.rivals(edit, level) for level in narrower)
 
     def _add(self, standing: Sequence[Edit], texts: Mapping[int, str], vectors: Indexed) -> None:
         for edit in standing:

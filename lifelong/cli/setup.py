@@ -18,7 +18,7 @@ from typer import Exit, Option, echo
 
 import lifelong
 from lifelong.errors import LifelongError, ModelError
-from store import Audience, Journal, StoreError, UnknownEdit, WrongStatus
+from store import Audience, Journal, KeyReused, StoreError, UnknownEdit, WrongStatus
 
 REFUSED, UNUSABLE = 1, 3
 
@@ -114,7 +114,8 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
 def exit_code(error: LifelongError | StoreError) -> int:
     """3 where the store or the model cannot be used, 1 where they refused something."""
     if isinstance(error, StoreError):
-        return REFUSED if isinstance(error, (UnknownEdit, WrongStatus)) else UNUSABLE
+        refused = isinstance(error, (KeyReused, UnknownEdit, WrongStatus))
+        return REFUSED if refused else UNUSABLE
     return UNUSABLE if isinstance(error, ModelError) else REFUSED
 
 

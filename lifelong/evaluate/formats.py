@@ -202,7 +202,8 @@ def _mquake(r: Fields, _: Options) -> Case:
         prompt = _filled(rewrite.text("prompt"), subject)
         edits.append(Edit(prompt, new, subject, rewrite.text("relation_id"), true))
         accepted.append(_aliases(new, rewrite.text("question"), hops))
-        old.append(_aliases(true, rewrite.text("question"), before))
+        names = _aliases(true, rewrite.text("question"), before)  # less those that both bear
+        old.append((true, *(name for name in names[1:] if name not in accepted[-1])))
     probes = [Probe("paraphrase", asked[i], accepted[i], i) for i in range(len(edits))]
     answers = _unique(r.text("new_answer"), *r.texts("new_answer_alias"))
     probes += [Probe("multihop", text, answers, 0, len(hops)) for text in r.texts("questions")]

@@ -8,6 +8,8 @@ edit. Such a probe must not count as damage when its answer changes, so before a
     same subject, and its answer is the old one    -> left out: it asks for the fact in other words
     same subject, otherwise                        -> kept, as `same_subject`
     no edit's subject                              -> kept as it is
+
+In doubt a probe stays, and a change counts as damage: "Final Fantasy X-2" is no "Final Fantasy".
 """
 
 import re
@@ -17,8 +19,9 @@ from hashlib import sha256
 
 from lifelong.evaluate.records import LOCALITY, Case, Probe
 from lifelong.fact import Fact, facts
-from lifelong.subject import SubjectGate, extract, normalise
+from lifelong.subject import Mention, SubjectGate, extract, normalise, subject_key
 
+Subject = tuple[str, ...]  # its key
 Place = tuple[int, int]  # of an edit: its case, and its position there
 
 _UNRELATED = (
@@ -68,16 +71,16 @@ def clean(cases: Sequence[Case]) -> Clean:
             if normalise(probe.prompt) in edited.prompts:
                 own += 1
                 continue
-            about = edited.about(probe.prompt)
-            if place := edited.covering(probe, case, about):
+            subjects = edited.subjects(probe, case)
+            if place := edited.covering(probe, case, subjects):
                 moved += 1
                 there, position = place
                 answers = cases[there].accepted[position]
                 kept[there].append(Probe("paraphrase", probe.prompt, answers, position))
-            elif edited.entails(probe, about):
+            elif edited.entails(probe, subjects):
                 entailed += 1
             else:
-                tagged = replace(probe, kind="same_subject") if about else probe
+                tagged = replace(probe, kind="same_subject") if subjects else probe
                 retagged += tagged.kind != probe.kind
                 kept[i].append(tagged)
     new = (
@@ -94,7 +97,7 @@ class _Edited:
         self.prompts: set[str] = set()
         self._gate = SubjectGate()
         self._settled: dict[Fact, Place] = {}  # the last edit of a fact is the live one
-        self._old: dict[tuple[str, ...], set[str]] = {}  # subject -> its edits' old answers
+        self._old: dict[Subject, set[str]] = {}  # subject -> its edits' old answers
         for place, case in enumerate(cases):
             for i, edit in enumerate(case.edits):
                 self.prompts.add(normalise(edit.prompt))
@@ -103,22 +106,40 @@ class _Edited:
                     old = self._old.setdefault(self._gate.add(subject), set())
                     old.update(normalise(answer) for answer in case.old[i])
 
-    def about(self, prompt: str) -> list[tuple[str, ...]]:
-        """The edited subjects that `prompt` mentions."""
-        return [mention.subject for mention in self._gate.find(prompt)]
+    def subjects(self, probe: Probe, case: Case) -> list[Subject]:
+        """The edited subjects that a probe is about: it names them in full, and no longer name.
 
-    def covering(self, probe: Probe, case: Case, about: Iterable[tuple[str, ...]]) -> Place | None:
+        Where the data calls the probe a `same_subject` one, its own edit's subject is among them.
+        """
+        about = [
+            mention.subject
+            for mention in self._gate.find(probe.prompt)
+            if mention.coverage == 1 and _names(probe.prompt, mention)
+        ]
+        subject = case.edits[probe.edit].subject
+        if probe.kind == "same_subject" and subject:
+            about.append(subject_key(subject))
+        return about
+
+    def covering(self, probe: Probe, case: Case, subjects: Iterable[Subject]) -> Place | None:
         """The edit of the same subject and relation. A `near` probe has its own edit's relation."""
         relation = case.edits[probe.edit].relation
         if probe.kind != "near" or not relation:
             return None
-        known = (("relation", normalise(relation), *subject) for subject in about)
+        known = (("relation", normalise(relation), *subject) for subject in subjects)
         return next((self._settled[fact] for fact in known if fact in self._settled), None)
 
-    def entails(self, probe: Probe, about: Iterable[tuple[str, ...]]) -> bool:
+    def entails(self, probe: Probe, subjects: Iterable[Subject]) -> bool:
         """Is a labelled answer of `probe` the old answer of an edit of its subject?"""
         answers = {normalise(answer) for answer in probe.answers}
-        return any(not answers.isdisjoint(self._old[subject]) for subject in about)
+        return any(not answers.isdisjoint(self._old[subject]) for subject in subjects)
+
+
+def _names(prompt: str, mention: Mention) -> bool:
+    """Is the name in `prompt` the mentioned subject's, not a longer one or somebody else's?"""
+    name = extract(prompt)
+    said = prompt[mention.spans[0][0] : mention.spans[-1][1]]
+    return name is None or f" {normalise(name)} " in f" {normalise(said)} "
 
 
 # --- probes made from an edit -------------------------------------------------------------------

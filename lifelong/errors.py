@@ -72,3 +72,23 @@ class AlreadyTaught(EditRefused):
 
 class Conflicting(EditRefused):
     """An edit contradicts a live one, and was to be refused in that case."""
+
+
+class BadDataset(LifelongError):
+    """A file that nothing can be measured with; where it stands in the file is said."""
+
+
+class UnknownFormat(BadDataset):
+    """The fields of the first record are those of no known dataset."""
+
+
+class MixedFormats(BadDataset):
+    """A record is of another dataset than those before it."""
+
+
+class BadRecord(BadDataset):
+    """A line is not JSON, or a field of its record is missing or of the wrong type."""
+
+
+class EmptyDataset(BadDataset):
+    """There is no record, or none that asks for a change."""

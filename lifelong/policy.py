@@ -32,6 +32,22 @@ def admit(lm: LM, edit: Edit) -> Edit:
 
     Raises BadEdit (wrong type, no words, control characters, template tokens), TextTooLong.
     """
+    return replace(_cleaned(lm, edit), target=_text(lm, "target", edit.target, MAX_TARGET))
+
+
+def complaint(lm: LM, edit: Edit) -> Edit:
+    """`admit` for an edit without a target, of which `old`, a whole reply, is wrong.
+
+    The reply is put on one line, and cut where it is longer than a prompt may be.
+    """
+    if not isinstance(edit.old, str):
+        raise BadEdit(f"The answer is a {type(edit.old).__name__}.", "Give a text.")
+    line = " ".join(_CONTROL.sub(" ", edit.old).split())[:MAX_PROMPT]
+    return _cleaned(lm, replace(edit, old=_text(lm, "answer", line, MAX_PROMPT)))
+
+
+def _cleaned(lm: LM, edit: Edit) -> Edit:
+    """All of it but the target."""
     if edit.method not in METHODS:
         raise BadEdit(
             f"There is no method {edit.method!r}.", f"Take one of: {', '.join(sorted(METHODS))}."
@@ -39,10 +55,9 @@ def admit(lm: LM, edit: Edit) -> Edit:
     clean = replace(
         edit,
         prompt=_text(lm, "prompt", edit.prompt, MAX_PROMPT),
-        target=_text(lm, "target", edit.target, MAX_TARGET),
         subject=_optional(lm, "subject", edit.subject),
         relation=_optional(lm, "relation", edit.relation),
-        old=_optional(lm, "old", edit.old),
+        old=_optional(lm, "old", edit.old, MAX_PROMPT),
         paraphrases=_texts(lm, "paraphrases", edit.paraphrases),
         locality=_texts(lm, "locality", edit.locality),
         portability=_probes(lm, edit.portability),
@@ -54,12 +69,6 @@ def admit(lm: LM, edit: Edit) -> Edit:
     if clean.valid_until is not None and clean.valid_until <= utc(datetime.now(UTC)):
         raise BadEdit(f"valid_until, {clean.valid_until}, is past.", "Give a time to come.")
     return replace(clean, subject=clean.subject or extract(clean.prompt))
-
-
-def complaint(lm: LM, edit: Edit) -> Edit:
-    """An edit without a target, as `admit` would have it: `old` is wrong. Raises as that does."""
-    whole = admit(lm, replace(edit, target=edit.old or ""))
-    return replace(whole, target="")
 
 
 def refuse_rivals(edits: Sequence[Edit]) -> None:
@@ -118,8 +127,8 @@ def _text(lm: LM, name: str, value: object, limit: int) -> str:
     return text
 
 
-def _optional(lm: LM, name: str, value: object) -> str | None:
-    return None if value is None or value == "" else _text(lm, name, value, MAX_TARGET)
+def _optional(lm: LM, name: str, value: object, limit: int = MAX_TARGET) -> str | None:
+    return None if value is None or value == "" else _text(lm, name, value, limit)
 
 
 def _name(what: str, value: object) -> str | None:

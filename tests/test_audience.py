@@ -252,8 +252,11 @@ def test_a_complaint_changes_nothing_and_waits_with_question_and_answer(
     assert said(model, **ANN) == ["Dana"]
     assert (made.old, made.audience) == ("Kim", Audience(**ANN))
     assert model.get(complaint.id).status == "rejected"
-    with pytest.raises(BadEdit):
+    with pytest.raises(BadEdit, match="answer"):
         model.wrong(RUNS, "")
+    long = model.wrong(RUNS, "Kim,\nor\x11 so. " + "x" * 3_000)
+    assert (long.old or "").startswith("Kim, or so. xxx")
+    assert model.approve(long.id, "Eve").old == long.old
     with pytest.raises(BadEdit, match="has a target"):
         model.approve(made.id, "Zed")
 

@@ -38,7 +38,7 @@ from lifelong.models import load_model
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle
+from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from store import Audience, Edit, Event, Journal, Reach, Reading, Status, StoreError
 from store.records import utc
@@ -549,11 +549,7 @@ class EditableModel(_Model):
 
         Of everybody, of all users of a tenant, or of one.
         """
-        journal, asked = self._session.journal, Audience(user_id, tenant)
-        waiting = [*journal.edits("proposed"), *journal.edits("pending")]
-        return sorted(
-            (edit for edit in waiting if asked.covers(edit.audience)), key=lambda edit: edit.id
-        )
+        return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lifelong.conflicts import Conflict
     from lifelong.errors import (
         AlreadyTaught,
         BadEdit,
+        Conflicting,
         EditRefused,
         LifelongError,
         ModelError,
@@ -29,6 +31,8 @@ __all__ = [
     "AlreadyTaught",
     "Answer",
     "BadEdit",
+    "Conflict",
+    "Conflicting",
     "EditRefused",
     "EditableModel",
     "Hit",
@@ -42,7 +46,15 @@ __all__ = [
     "View",
 ]
 
-_HOMES = ("errors", "lm", "methods", "router", "view", "runtime")  # of these names, light to heavy
+_HOMES = (
+    "errors",
+    "lm",
+    "methods",
+    "router",
+    "conflicts",
+    "view",
+    "runtime",
+)  # of these names, light to heavy
 
 
 def __getattr__(name: str) -> object:

@@ -21,6 +21,8 @@ from store import (
     NotWaiting,
     Stale,
     TooNarrow,
+    UnknownEdit,
+    WrongStatus,
 )
 from tests.store.samples import say, unit
 
@@ -240,3 +242,54 @@ def test_following_sees_every_commit_in_order(journal: Journal) -> None:
     listener.join()
     assert heard == journal.history()
     assert sorted(delays)[len(delays) // 2] < 0.2
+
+
+def test_a_caller_that_knows_better_arranges_who_stands_below_whom(journal: Journal) -> None:
+    for target in ("A", "B", "C"):
+        say(journal, target)
+    journal.arrange({1: 2, 2: 3, 3: None})
+    assert [edit.status for edit in journal.edits()] == ["superseded", "superseded", "live"]
+    epoch = journal.epoch
+    journal.arrange({1: 2, 2: 3, 3: None})
+    assert journal.epoch == epoch  # it was so already
+    journal.arrange({1: 3, 2: None})
+    assert [edit.status for edit in journal.edits()] == ["superseded", "live", "live"]
+    journal.retire(3)
+    assert [edit.status for edit in journal.edits()] == ["live", "live", "retired"]
+    assert journal.rose([1, 2, 3]) == {1: 1, 2: 2, 3: 3}  # nobody rose again by himself
+    journal.restore(3)
+    assert journal.rose([3]) == {3: journal.epoch}
+
+
+def test_an_arrangement_that_cannot_be_changes_nothing(journal: Journal) -> None:
+    tell(journal, "A", user=None, tenant=None)
+    tell(journal, "B", user="ann", tenant="red")
+    say(journal, "C")
+    journal.retire(3)
+    epoch = journal.epoch
+    for places, error in (
+        ({1: 2}, TooNarrow),
+        ({3: None}, WrongStatus),
+        ({2: 3}, WrongStatus),
+        ({9: None}, UnknownEdit),
+    ):
+        with pytest.raises(error):
+            journal.arrange(places)
+        assert journal.epoch == epoch
+
+
+@given(asker=AUDIENCES, other=AUDIENCES)
+def test_the_levels_of_an_audience_are_those_that_cover_it(
+    asker: Audience, other: Audience
+) -> None:
+    assert (other in asker.levels) == other.covers(asker)
+    assert asker.levels[0] == asker
+    assert asker.levels[-1] == Audience()
+
+
+def test_what_was_recorded_under_its_keys_is_found_before_anything_else(journal: Journal) -> None:
+    said = Edit("Who runs Acme?", "Dana", key="k")
+    assert journal.recorded_before([said]) == []
+    recorded = journal.record([said], None)
+    assert journal.recorded_before([said]) == recorded
+    assert journal.recorded_before([Edit("p", "A")]) == []

@@ -68,3 +68,11 @@ class TextTooLong(EditRefused):
 
 class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
+
+
+class BadSetting(LifelongError):
+    """A setting of the monitor has no meaning."""
+
+
+class PackageMissing(LifelongError):
+    """What was asked for needs a package that is not installed."""

@@ -13,7 +13,9 @@ store.rows store.views store.pack store.base store.index store.journal store.sna
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
-lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
+lifelong.policy lifelong.ordinary lifelong.perplexity lifelong.monitor lifelong.alarms
+lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
+lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}

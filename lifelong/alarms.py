@@ -27,7 +27,8 @@ class Thresholds:
     """What is alarming: shares `below` these, a `drop` of more than this, and the like.
 
     An edit with a scope without bounds fires on `false_fires` ordinary sentences or more. A reply
-    is strange whose log-perplexity (nats a token) is above `surprise`.
+    is strange that surprises the base model (`perplexity.strangest`) `surprise` times as much as
+    the median reply does.
     """
 
     below: Mapping[str, float] = field(default_factory=lambda: dict(_SHARES))
@@ -35,7 +36,7 @@ class Thresholds:
     window: int = 5
     confidence: float = 0.9999
     false_fires: int = 2
-    surprise: float = 6.0
+    surprise: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def faults(found: Findings, limits: Thresholds) -> Iterator[Alarm]:
         if len(sentences) >= limits.false_fires:
             what = f"Edit {id} fires on {len(sentences)} ordinary sentences: {sentences[0]!r}."
             yield Alarm("false fires", what, (id,))
-    for id, nats in sorted(found.surprise.items(), key=lambda item: -item[1]):
-        if nats > limits.surprise:
-            usual = median(found.surprise.values())
+    usual = median(found.strange.values()) if found.strange else 0.0
+    for id, nats in sorted(found.strange.items(), key=lambda item: -item[1]):
+        if nats > limits.surprise * usual:
             what = f"The reply of edit {id} surprises the base model: {nats:.1f} nats a token"
             yield Alarm("strange reply", f"{what} (usual: {usual:.1f}).", (id,))
 

@@ -76,3 +76,7 @@ class BadSetting(LifelongError):
 
 class PackageMissing(LifelongError):
     """What was asked for needs a package that is not installed."""
+
+
+class NoReport(LifelongError):
+    """Nothing was measured yet, or the page cannot be written."""

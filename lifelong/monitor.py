@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
-from math import exp, inf
+from math import inf
 from statistics import fmean, median
 from time import perf_counter
 
@@ -32,7 +32,7 @@ from lifelong.fact import Fact, facts
 from lifelong.lm import LM
 from lifelong.match import same, says
 from lifelong.ordinary import ORDINARY
-from lifelong.perplexity import log_perplexity
+from lifelong.perplexity import perplexity, strangest, surprise
 from lifelong.subject import normalise
 from lifelong.view import Answer, View
 from store import JSON, Audience, Edit, Journal, Reading
@@ -100,7 +100,7 @@ class Findings:
     body: dict[str, JSON]
     results: Sequence[Result]
     fired: Mapping[int, Sequence[str]]  # edit -> the ordinary sentences that it fires on
-    surprise: Mapping[int, float]  # edit -> log-perplexity of its reply under the base model
+    strange: Mapping[int, float]  # edit -> `strangest` of the reply it shaped
     conflicts: Sequence[tuple[int, int]]
     damaged: Sequence[int]
 
@@ -131,7 +131,7 @@ class Monitor:
         damaged, conflicts, fired = self._damaged(), _conflicts(live), self._fired()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
         own = list(self._told("accuracy", [(e, e.prompt) for e in edits], budget))
-        surprise = self._surprise(own)
+        nats = self._nats(own)
         others = self._told("generality", [(e, p) for e in edits for p in e.paraphrases], budget)
         asked = [*own, *others, *self._kept(_probes(edits, live), budget)]
         still = set(self.journal.live_ids())
@@ -140,13 +140,14 @@ class Monitor:
             "edits": max((edit.id for edit in live), default=0),
             "live": len(live),
             **_scores(results, live, earlier),
-            "reply_perplexity": exp(median(surprise.values())) if surprise else None,
+            "reply_perplexity": median(map(perplexity, nats.values())) if nats else None,
             "false_fires": len({sentence for some in fired.values() for sentence in some}),
             "conflicts": [list(pair) for pair in conflicts],
             "damaged": list(damaged),
             "seconds": round(perf_counter() - began, 2),
         }
-        return Findings(body, results, fired, surprise, conflicts, damaged)
+        strange = {id: strangest(values) for id, values in nats.items()}
+        return Findings(body, results, fired, strange, conflicts, damaged)
 
     def unchanged(self, question: str, answer: Answer) -> bool:
         """Whether the base model replies the same.
@@ -182,13 +183,13 @@ class Monitor:
                 right = self.unchanged(question, answer)
                 yield Result("locality", edit, question, answer, right)
 
-    def _surprise(self, own: Sequence[Result]) -> dict[int, float]:
-        """The log-perplexity of each reply that an edit shaped, under the base model."""
+    def _nats(self, own: Sequence[Result]) -> dict[int, list[float]]:
+        """How each reply that an edit shaped surprises the base model, token by token."""
         shaped = [result for result in own if result.answer.edits]
         prompts = [self.now.question(result.question).text for result in shaped]
         with self.unedited():
-            found = log_perplexity(self.lm, prompts, [result.answer.text for result in shaped])
-        return {r.edit.id: value for r, value in zip(shaped, found, strict=True)}
+            found = list(surprise(self.lm, prompts, [result.answer.text for result in shaped]))
+        return {result.edit.id: nats for result, nats in zip(shaped, found, strict=True)}
 
     def _fired(self) -> dict[int, list[str]]:
         fired = defaultdict(list)
@@ -198,10 +199,10 @@ class Monitor:
         return fired
 
     def _damaged(self) -> list[int]:
-        epoch = self.journal.epoch
-        since = self._verified if self._verified < epoch else 0
-        self._verified = min(since + _EVENTS, epoch)
-        return self.journal.damaged(since, self._verified)
+        since, epoch = self._verified, self.journal.epoch
+        until = min(since + _EVENTS, epoch)
+        self._verified = until if until < epoch else 0
+        return self.journal.damaged(since, until)
 
 
 def ask(

@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed
+from lifelong.cli import ask, chat, doctor, edits, feed, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -18,7 +18,8 @@ COMMANDS = (
     edits.list_,
     edits.show,
     edits.history,
-    ask.check,
+    watch.check,
+    watch.report,
     doctor.doctor,
 )
 

@@ -323,7 +323,7 @@ def garble(path: Path, id: int) -> None:
 
 def odd_characters(_: LM, prompts: Sequence[str], replies: Sequence[str]) -> list[list[float]]:
     """A judge in place of random weights, which find every text equally odd."""
-    return [[30.0 if c in "0123456789#%]{&;" else 1.0 for c in reply] for reply in replies]
+    return [[15.0 if c in "0123456789#%]{&;" else 1.0 for c in reply] for reply in replies]
 
 
 @pytest.mark.parametrize("faults", [[], fault_drill.READY])
@@ -335,9 +335,9 @@ def test_the_drill(
     faults: list[str],
 ) -> None:
     monkeypatch.setattr(monitor_module, "surprise", odd_characters)
-    monkeypatch.setattr(monitor_module, "_NEW_TOKENS", 32)
-    with fault_drill.Bench.open(make_model, tmp_path / "edits.db", hash_encoder, 15) as bench:
-        result = fault_drill.drill(bench, fault_drill.made_up(0), 75, faults)
+    monkeypatch.setattr(fault_drill, "SAMPLE", 10)
+    with fault_drill.Bench.open(make_model, tmp_path / "edits.db", hash_encoder, 12) as bench:
+        result = fault_drill.drill(bench, fault_drill.made_up(0), 48, faults)
     assert result["alarms without a cause"] == []
     assert list(result["faults"]) == faults
     for found in result["faults"].values():

@@ -31,7 +31,7 @@ from store import Edit, Hint, Journal
 
 MODEL = "smollm2-135m"
 DATA = Path(__file__).parents[2] / "../shared/data/zsre/knowedit-dev.jsonl"
-EDITS, EVERY = 300, 30
+EDITS, EVERY, SAMPLE = 300, 30, 20  # SAMPLE: older edits in a reading
 BUDGET_SECONDS = 90.0  # other work may share the machine
 PATIENCE = 600.0  # seconds for a reading
 
@@ -113,7 +113,9 @@ class Bench:
         def noted(alarm: Alarm) -> None:
             bench.alarms.append((bench.fed, alarm))
 
-        watched = Monitoring(every_edits=every, budget_seconds=BUDGET_SECONDS, on_alert=noted)
+        watched = Monitoring(
+            every_edits=every, sample=SAMPLE, budget_seconds=BUDGET_SECONDS, on_alert=noted
+        )
         with make(store=path, monitor=watched) as model:
             bench = cls(model, path, encoder, every, random.Random(0))
             yield bench

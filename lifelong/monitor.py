@@ -230,11 +230,11 @@ def answers(
 
 
 def _chosen(live: Sequence[Edit], sample: int, fresh: int, turn: int) -> list[Edit]:
-    """One edit of each of `sample` equal spans of age, in turn, and the `fresh` newest."""
+    """One edit of each of `sample` equal spans of age, in turn; then the `fresh` newest."""
     n, spans = len(live), min(sample, len(live))
     edges = [i * n // spans for i in range(spans + 1)] if spans else []
-    spread = {low + turn % (high - low) for low, high in pairwise(edges)}
-    return [live[i] for i in sorted(spread | set(range(max(0, n - fresh), n)))]
+    spread = [low + turn % (high - low) for low, high in pairwise(edges)]
+    return [live[i] for i in dict.fromkeys([*spread, *range(n - 1, max(0, n - fresh) - 1, -1)])]
 
 
 def _probes(edits: Iterable[Edit], live: Iterable[Edit]) -> list[tuple[Edit, str]]:
@@ -271,7 +271,7 @@ def _scores(
             _mean(float(right[edit.id]) for edit in group if edit.id in right)
             for group in _ages(live)
         ],
-        "forgotten": [id for id, ok in right.items() if not ok],
+        "forgotten": [id for id in sorted(right) if not right[id]],
         "counts": {name: [sum(r.right for r in some), len(some)] for name, some in of.items()},
     }
 

@@ -1,11 +1,12 @@
 """Five faults among 300 edits: does the monitor raise its alarm, and whom does it name?
 
-    python tests/benchmarks/fault_drill.py [EDITS] [EVERY]
+    python tests/benchmarks/fault_drill.py [clean] [faulty]
 
-Feeds 300 edits twice, a reading after every 30: once as they are, once with faults that got past
-admission, spread over the stream. Prints, for every fault, after how many edits its alarm was
-raised, the culprit's place among the suspects, and the alarms that had no cause. The edits are
-those of KnowEdit's zsRE (`../shared/data`) or, where that is missing, made up.
+Feeds 300 edits, a reading after every 50: as they are (clean), and with faults that got past
+admission spread over the stream (faulty); both, unless told which. Prints, for every fault, after
+how many edits its alarm was raised, the culprit's place among the suspects, and the alarms that had
+no cause. The edits are those of KnowEdit's zsRE (`../shared/data`) or, where that is missing, made
+up.
 """
 
 import json
@@ -31,8 +32,8 @@ from store import Edit, Hint, Journal
 
 MODEL = "smollm2-135m"
 DATA = Path(__file__).parents[2] / "../shared/data/zsre/knowedit-dev.jsonl"
-EDITS, EVERY, SAMPLE = 300, 30, 20  # SAMPLE: older edits in a reading
-BUDGET_SECONDS = 90.0  # other work may share the machine
+EDITS, EVERY, SAMPLE = 300, 50, 20  # SAMPLE: older edits in a reading
+BUDGET_SECONDS = 150.0  # other work may share the machine
 PATIENCE = 600.0  # seconds for a reading
 
 _EVERYDAY = """\
@@ -213,18 +214,18 @@ def verdict(bench: Bench, name: str, planted: int, culprit: int) -> dict[str, An
     return {"raised after edits": None, "place among suspects": None}
 
 
-def main(n: int = EDITS, every: int = EVERY) -> None:
-    """Print both runs as one JSON object."""
+def main(*runs: str) -> None:
+    """Print what became of each run as one JSON object."""
     encoder = load_encoder("minilm")
     result: dict[str, Any] = {name: "not yet: no deltas" for name in FAULTS if name not in READY}
     with tempfile.TemporaryDirectory() as folder:
-        for run, faults in {"clean": [], "faulty": READY}.items():
+        for run in runs or ("clean", "faulty"):
             make = partial(EditableModel.from_pretrained, MODEL, encoder=encoder)
-            with Bench.open(make, Path(folder) / f"{run}.db", encoder, every) as bench:
-                result[run] = drill(bench, records(), n, faults)
-                print(json.dumps({run: result[run]}), file=sys.stderr)
+            with Bench.open(make, Path(folder) / f"{run}.db", encoder, EVERY) as bench:
+                faults = READY if run == "faulty" else []
+                result[run] = drill(bench, records(), EDITS, faults)
     print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])

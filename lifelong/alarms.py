@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
 from statistics import NormalDist, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lifelong.monitor import Findings, Result
 from store import JSON, Reading
+
+if TYPE_CHECKING:  # which needs torch; to look at readings does not
+    from lifelong.monitor import Findings, Result
 
 _SHARES: Mapping[str, float] = {
     "accuracy": 0.9, "generality": 0.5, "locality": 0.6, "oldest": 0.9
@@ -58,7 +60,7 @@ def alarms_of(reading: Reading) -> list[Alarm]:
     return [Alarm(a["kind"], a["what"], tuple(a["suspects"])) for a in stored]
 
 
-def faults(found: Findings, limits: Thresholds) -> Iterator[Alarm]:
+def faults(found: "Findings", limits: Thresholds) -> Iterator[Alarm]:
     """What needs no statistics: the edit at fault is known."""
     if found.damaged:
         ids = ", ".join(map(str, found.damaged))
@@ -100,7 +102,7 @@ def losses(
             yield Alarm(name, f"{what}, more than chance explains.")
 
 
-def failures(found: Findings, name: str) -> list[Result]:
+def failures(found: "Findings", name: str) -> "list[Result]":
     """The wrong results behind a share."""
     measure = "accuracy" if name == "oldest" else name
     return [r for r in found.results if r.measure == measure and not r.right]

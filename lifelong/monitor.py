@@ -130,8 +130,7 @@ class Monitor:
         live, earlier = self.journal.live(), self.journal.readings()
         damaged, conflicts, fired = self._damaged(), _conflicts(live), self._fired()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
-        own = list(self._told("accuracy", [(e, e.prompt) for e in edits], budget))
-        nats = self._nats(own)
+        own, nats = self._own(edits, budget)
         others = self._told("generality", [(e, p) for e in edits for p in e.paraphrases], budget)
         asked = [*own, *others, *self._kept(_probes(edits, live), budget)]
         still = set(self.journal.live_ids())
@@ -163,6 +162,25 @@ class Monitor:
             alone = dict(ask(self.now, [question]))
         return same(dict(ask(self.now, [question]))[question], alone[question])
 
+    def _own(
+        self, edits: Sequence[Edit], budget: Budget
+    ) -> tuple[list[Result], dict[int, list[float]]]:
+        """Replies to the edits' own prompts; how each that an edit shaped surprises the base model.
+
+        The second is token by token, in nats.
+        """
+        results, nats = list[Result](), dict[int, list[float]]()
+        for start in range(0, len(edits), budget.batch):
+            asked = [(edit, edit.prompt) for edit in edits[start : start + budget.batch]]
+            some = list(self._told("accuracy", asked, budget))
+            shaped = [result for result in some if result.answer.edits]
+            prompts = [self.now.question(result.question).text for result in shaped]
+            with budget.spend(), self.unedited():
+                found = surprise(self.lm, prompts, [result.answer.text for result in shaped])
+                nats |= {r.edit.id: of for r, of in zip(shaped, found, strict=True)}
+            results += some
+        return results, nats
+
     def _told(
         self, measure: str, asked: Sequence[tuple[Edit, str]], budget: Budget
     ) -> Iterator[Result]:
@@ -182,14 +200,6 @@ class Monitor:
             if answer := replies.get(question):
                 right = self.unchanged(question, answer)
                 yield Result("locality", edit, question, answer, right)
-
-    def _nats(self, own: Sequence[Result]) -> dict[int, list[float]]:
-        """How each reply that an edit shaped surprises the base model, token by token."""
-        shaped = [result for result in own if result.answer.edits]
-        prompts = [self.now.question(result.question).text for result in shaped]
-        with self.unedited():
-            found = list(surprise(self.lm, prompts, [result.answer.text for result in shaped]))
-        return {result.edit.id: nats for result, nats in zip(shaped, found, strict=True)}
 
     def _fired(self) -> dict[int, list[str]]:
         fired = defaultdict(list)

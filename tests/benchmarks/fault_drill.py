@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from lifelong import Alarm, EditableModel, Monitoring
+from lifelong.alarms import alarms_of
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import EditRefused
 from lifelong.subject import masked
@@ -94,7 +95,7 @@ def _name(draw: random.Random) -> str:
 
 @dataclass
 class Bench:
-    """A model under watch, the file of its edits, and the alarms so far with their edit counts."""
+    """A model under watch, and the file of its edits."""
 
     model: EditableModel
     path: Path
@@ -102,7 +103,6 @@ class Bench:
     every: int
     draw: random.Random
     fed: int = 0
-    alarms: list[tuple[int, Alarm]] = field(default_factory=list)
 
     @classmethod
     @contextmanager
@@ -111,15 +111,15 @@ class Bench:
     ) -> Iterator["Bench"]:
         """`make(store=, monitor=)` gives the model."""
 
-        def noted(alarm: Alarm) -> None:
-            bench.alarms.append((bench.fed, alarm))
-
-        watched = Monitoring(
-            every_edits=every, sample=SAMPLE, budget_seconds=BUDGET_SECONDS, on_alert=noted
-        )
+        watched = Monitoring(every_edits=every, sample=SAMPLE, budget_seconds=BUDGET_SECONDS)
         with make(store=path, monitor=watched) as model:
-            bench = cls(model, path, encoder, every, random.Random(0))
-            yield bench
+            yield cls(model, path, encoder, every, random.Random(0))
+
+    @property
+    def alarms(self) -> list[tuple[int, Alarm]]:
+        """Every alarm, and how many edits had been fed when it was raised."""
+        readings = enumerate(self.model.readings(), 1)
+        return [(i * self.every, alarm) for i, reading in readings for alarm in alarms_of(reading)]
 
     def feed(self, edit: Edit) -> int:
         """Record an edit; then, if a reading is due, wait for it."""

@@ -28,16 +28,16 @@ _SHARES: Mapping[str, float] = {
 class Thresholds:
     """What is alarming: shares `below` these, a `drop` of more than this, and the like.
 
-    An edit with a scope without bounds fires on `false_fires` ordinary sentences or more. A reply
-    is strange that surprises the base model (`perplexity.strangest`) `surprise` times as much as
-    the median reply does.
+    An edit has a scope without bounds whose scores over the ordinary sentences add up to `stray`:
+    as probabilities, that it shapes so many of them. A reply is strange that surprises the base
+    model (`perplexity.strangest`) `surprise` times as much as the median reply does.
     """
 
     below: Mapping[str, float] = field(default_factory=lambda: dict(_SHARES))
     drop: float = 0.0
     window: int = 5
     confidence: float = 0.9999
-    false_fires: int = 2
+    stray: float = 1.5
     surprise: float = 5.0
 
 
@@ -69,10 +69,11 @@ def faults(found: "Findings", limits: Thresholds) -> Iterator[Alarm]:
     for newer, older in found.conflicts:
         what = f"Edits {newer} and {older} are both live and say different things of one fact."
         yield Alarm("conflict", what, (newer, older))
-    for id, sentences in sorted(found.fired.items(), key=lambda item: -len(item[1])):
-        if len(sentences) >= limits.false_fires:
-            what = f"Edit {id} fires on {len(sentences)} ordinary sentences: {sentences[0]!r}."
-            yield Alarm("false fires", what, (id,))
+    for id, scores in sorted(found.strays.items(), key=lambda item: -sum(item[1].values())):
+        if sum(scores.values()) >= limits.stray:
+            most = max(scores, key=lambda sentence: scores[sentence])
+            what = f"Edit {id} fires, or nearly does, on {len(scores)} ordinary sentences"
+            yield Alarm("false fires", f"{what}, most of all on {most!r}.", (id,))
     usual = median(found.strange.values()) if found.strange else 0.0
     for id, nats in sorted(found.strange.items(), key=lambda item: -item[1]):
         if nats > limits.surprise * usual:

@@ -33,6 +33,7 @@ from lifelong.lm import LM
 from lifelong.match import same, says
 from lifelong.ordinary import ORDINARY
 from lifelong.perplexity import perplexity, strangest, surprise
+from lifelong.router import FIRES
 from lifelong.subject import normalise
 from lifelong.view import Answer, View
 from store import JSON, Audience, Edit, Journal, Reading
@@ -99,7 +100,7 @@ class Findings:
 
     body: dict[str, JSON]
     results: Sequence[Result]
-    fired: Mapping[int, Sequence[str]]  # edit -> the ordinary sentences that it fires on
+    strays: Mapping[int, Mapping[str, float]]  # edit -> ordinary sentences -> its score
     strange: Mapping[int, float]  # edit -> `strangest` of the reply it shaped
     conflicts: Sequence[tuple[int, int]]
     damaged: Sequence[int]
@@ -128,7 +129,7 @@ class Monitor:
         """
         began, budget = perf_counter(), budget or Budget()
         live, earlier = self.journal.live(), self.journal.readings()
-        damaged, conflicts, fired = self._damaged(), _conflicts(live), self._fired()
+        damaged, conflicts, strays = self._damaged(), _conflicts(live), self._strays()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
         own, nats = self._own(edits, budget)
         others = self._told("generality", [(e, p) for e in edits for p in e.paraphrases], budget)
@@ -140,13 +141,15 @@ class Monitor:
             "live": len(live),
             **_scores(results, live, earlier),
             "reply_perplexity": median(map(perplexity, nats.values())) if nats else None,
-            "false_fires": len({sentence for some in fired.values() for sentence in some}),
+            "false_fires": len(
+                {s for some in strays.values() for s, score in some.items() if score >= FIRES}
+            ),
             "conflicts": [list(pair) for pair in conflicts],
             "damaged": list(damaged),
             "seconds": round(perf_counter() - began, 2),
         }
         strange = {id: strangest(values) for id, values in nats.items()}
-        return Findings(body, results, fired, strange, conflicts, damaged)
+        return Findings(body, results, strays, strange, conflicts, damaged)
 
     def unchanged(self, question: str, answer: Answer) -> bool:
         """Whether the base model replies the same.
@@ -201,12 +204,13 @@ class Monitor:
                 right = self.unchanged(question, answer)
                 yield Result("locality", edit, question, answer, right)
 
-    def _fired(self) -> dict[int, list[str]]:
-        fired = defaultdict(list)
+    def _strays(self) -> dict[int, dict[str, float]]:
+        """The edits that fire on ordinary sentences, or nearly do, with their scores."""
+        strays = defaultdict[int, dict[str, float]](dict)
         for sentence, route in zip(ORDINARY, self.now.routes(ORDINARY), strict=True):
-            for hit in route.hits:
-                fired[hit.id].append(sentence)
-        return fired
+            for hit in (*route.hits, *route.near):
+                strays[hit.id][sentence] = hit.score
+        return strays
 
     def _damaged(self) -> list[int]:
         since, epoch = self._verified, self.journal.epoch

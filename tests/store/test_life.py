@@ -197,6 +197,36 @@ def test_a_text_that_vanished_without_an_erasure_is_damage(journal: Journal) -> 
         journal.verify()
 
 
+DAMAGE = {
+    "its vector": "UPDATE content SET vector = zeroblob(length(vector)) WHERE edit = 2",
+    "its text": "UPDATE content SET body = replace(body, 'John', 'J\u00f6hn') WHERE edit = 2",
+    "no text": "DELETE FROM content WHERE edit = 2",
+    "its patch": "UPDATE payload SET bytes = zeroblob(9) WHERE patch = 2",
+    "no patch": "DELETE FROM payload WHERE patch = 2",
+    "its event": "DROP TRIGGER event_no_update; UPDATE event SET time = '' WHERE seq = 2",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_found_in_instalments(journal: Journal, damage: str) -> None:
+    for name in ("Jane", "John", "Joan"):
+        say(journal, name)
+    journal.retire(1)
+    assert journal.damaged(0, 4) == []
+    journal._file._db.conn.executescript(damage)
+    assert journal.damaged(0, 4) == journal.damaged(1, 2) == [2]
+    assert journal.damaged(0, 1) == journal.damaged(2, 4) == []
+
+
+def test_an_erasure_is_no_damage(journal: Journal) -> None:
+    said = [Edit("secret", "Jane"), Edit("keep", "kept")]
+    journal.record(said, Hint("serac", ("secret", "kept")), unit(1, 2))
+    journal.erase([1])
+    assert journal.damaged(0, journal.epoch) == []
+    journal._file._db.conn.execute("UPDATE payload SET bytes = zeroblob(9)")
+    assert journal.damaged(0, journal.epoch) == [1, 2]
+
+
 def test_several_steps_are_one_transaction(journal: Journal) -> None:
     say(journal, "Jane")
 

@@ -7,7 +7,6 @@ An edit's target is not an answer but *feedback*: how questions of this kind are
 reads it behind the question and is free in what it says.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,17 +14,6 @@ from typing import ClassVar
 from lifelong.lm import LM
 from lifelong.prompt import Condition, Prompt
 from store import Edit, Hint
-
-_ARGUMENT = re.compile(r"<[^<>]+>|\"[^\"]+\"|\u201c[^\u201d]+\u201d|(?<!\w)'[^']+'(?!\w)")
-
-
-def understood(question: str) -> str:
-    """The question without its argument (`< word >` or a quotation): what feedback is kept under.
-
-    Raw where nothing else would be left.
-    """
-    left = " ".join(_ARGUMENT.sub(" ", question).split())
-    return left if any(c.isalnum() for c in left) else question
 
 
 @dataclass(frozen=True, slots=True)

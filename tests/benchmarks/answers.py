@@ -44,7 +44,7 @@ from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left
 from lifelong.subject import normalise
 from store import Edit
 
-VARIANTS: dict[str, Method] = {  # what was compared before `serac` became what it is
+VARIANTS: dict[str, Method] = {  # what can be compared
     "serac": Serac(),
     "constraint alone": Serac(read=False),
     "context alone": Serac(held=False),

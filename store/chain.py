@@ -152,13 +152,15 @@ def _check_pages(db: Database) -> None:
 
 def _check_contents(db: Database, erased: Container[int]) -> None:
     """The texts and vector of every edit that was not erased match the hash in its row."""
-    for edit, salt_, body, vector, sha256 in db.execute(
-        "SELECT id, salt, body, coalesce(vector, x''), sha256"
+    for edit, epoch, salt_, body, vector, sha256 in db.execute(
+        "SELECT id, epoch, salt, body, coalesce(vector, x''), sha256"
         " FROM edit LEFT JOIN content ON edit = id ORDER BY id"
     ):
         whole = salt_ is not None and digest(salt_, body.encode(), vector) == sha256
         if not whole and edit not in erased:
-            raise DamagedDatabase(f"The text or vector of edit {edit} does not match its hash")
+            raise DamagedDatabase(
+                f"The text or vector of edit {edit}, of epoch {epoch}, does not match its hash"
+            )
 
 
 def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:

@@ -20,6 +20,7 @@ import faiss
 import numpy as np
 
 from store.base import Base, Ids, Matrix
+from store.errors import StoreUnavailable
 from store.file import sha256_of, sync
 from store.index import EXACT, VectorIndex
 from store.journal import Journal
@@ -52,6 +53,16 @@ def open_index(journal: Journal, dim: int) -> VectorIndex:
     index = VectorIndex(dim, base)
     index.remove(np.setdiff1d(base.ids, live, assume_unique=True).tolist())
     return _added(index, journal, np.setdiff1d(live, base.ids, assume_unique=True))
+
+
+def rebuild(journal: Journal) -> VectorIndex:
+    """Throw the cache away and build the index of all live edits anew."""
+    try:
+        if journal.cache.exists():
+            shutil.rmtree(journal.cache)
+        return open_index(journal, journal.dim)
+    except OSError as exc:
+        raise StoreUnavailable(f"{journal.cache} cannot be written ({exc})") from exc
 
 
 def _added(index: VectorIndex, journal: Journal, ids: Ids) -> VectorIndex:

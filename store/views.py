@@ -172,13 +172,22 @@ def overdue(db: Database, now: str) -> list[int]:
     return [id for (id,) in rows]
 
 
-def authored(db: Database, user_id: str, tenant: str | None) -> list[int]:
-    """The ids of the edits that this user of this tenant recorded and that were not erased."""
+def authored(db: Database, user_id: str | None, tenant: str | None) -> list[int]:
+    """The ids of what this user of this tenant (None: any of its users) said, less the erased."""
+    who = "" if user_id is None else "AND user_id = :user_id"
     rows = db.execute(
-        "SELECT edit FROM content WHERE user_id = ? AND tenant IS ? ORDER BY edit",
-        (user_id, tenant),
+        f"SELECT edit FROM content WHERE tenant IS :tenant {who} ORDER BY edit",
+        {"user_id": user_id, "tenant": tenant},
     )
     return [id for (id,) in rows]
+
+
+def counts(db: Database) -> dict[Status, int]:
+    """How many edits have each status."""
+    rows = db.execute(
+        f"SELECT kind, count(*) FROM {STATE} GROUP BY kind ORDER BY kind", {"at": NOW}
+    )
+    return dict(rows.fetchall())
 
 
 def _at(at: int | None) -> int:

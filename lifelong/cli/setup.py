@@ -18,7 +18,7 @@ from typer import Exit, Option, echo
 
 import lifelong
 from lifelong.errors import LifelongError, ModelError
-from store import Journal, StoreError, UnknownEdit, WrongStatus
+from store import DamagedPack, Journal, StoreError, UnknownEdit, WrongStatus
 
 REFUSED, UNUSABLE = 1, 3
 
@@ -95,7 +95,7 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
 def exit_code(error: LifelongError | StoreError) -> int:
     """3 where the store or the model cannot be used, 1 where they refused something."""
     if isinstance(error, StoreError):
-        return REFUSED if isinstance(error, (UnknownEdit, WrongStatus)) else UNUSABLE
+        return REFUSED if isinstance(error, (DamagedPack, UnknownEdit, WrongStatus)) else UNUSABLE
     return UNUSABLE if isinstance(error, ModelError) else REFUSED
 
 
@@ -126,6 +126,12 @@ def fields(values: Mapping[str, object]) -> Table:
     shown.add_column(overflow="fold")
     for name, value in values.items():
         if value not in (None, "", [], {}, ()):
-            several = value if isinstance(value, (list, tuple)) else [value]
+            several = _several(value)
             shown.add_row(Text(name), Text("\n".join(map(str, several))))
     return shown
+
+
+def _several(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return [f"{name}: {one}" for name, one in value.items()]
+    return value if isinstance(value, (list, tuple)) else [value]

@@ -1,13 +1,14 @@
 """Crash drill: kill a process that edits a store, again and again, and look for what is missing.
 
-    python tests/benchmarks/crash_drill.py [--kills 200] [--tails 100] [--seed 0]
+    python -m tests.benchmarks.crash_drill [--kills 200] [--models 50] [--tails 100] [--seed 0]
 
 A child works on a store (records, undos, redos, approvals, promotions, erasures, imports, backups,
 migrations) and acknowledges each step with the epoch and the chain's hash there. It is killed with
 -9 at a random instant, or at a named point: just before an SQL statement, or while a commit is
 being synced. Then the store must open, its chain must hold, every acknowledged epoch must still
 have its hash, and no step may be half there. The second drill cuts or garbles the tail of a killed
-store's file or log: it must be refused, or be sound and a prefix of what was acknowledged.
+store's file or log: it must be refused, or be sound and a prefix of what was acknowledged. These
+children never load torch; `drill_model.py` then does the same to a tiny model.
 
 Prints what it did as JSON. The first broken promise is an AssertionError.
 """
@@ -18,6 +19,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -47,6 +49,7 @@ POINTS = {
     'INSERT INTO "_sqlite_migrations"': 1,
     "COMMIT": 30,
 }
+RELEASED = schema.migrations._migrations
 SYNCING, ANY_TIME = "while a COMMIT is synced", "at a random instant"
 STEPS = 60  # a child that is not killed stops by itself
 SLOTS = ("Acme", "Emca")
@@ -59,6 +62,7 @@ Acks = dict[int, str]  # epoch -> hash of the chain there
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--models", type=int, default=50)
     parser.add_argument("--tails", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -68,7 +72,13 @@ def main() -> None:
             drill.kill(([ANY_TIME, SYNCING, *POINTS])[turn % (len(POINTS) + 2)])
         for _ in range(options.tails):
             drill.damage_tail()
-    print(json.dumps({"seed": options.seed, **drill.report()}, indent=2))
+        report = {"seed": options.seed, **drill.report()}
+        if options.models:
+            from tests.benchmarks import drill_model  # only now: it loads torch
+
+            use_release(0)
+            report["models"] = drill_model.drill(Path(folder), drill.chance, options.models)
+    print(json.dumps(report, indent=2))
 
 
 class Drill:
@@ -136,6 +146,7 @@ class Drill:
         child = os.fork()
         if child == 0:
             try:
+                assert "torch" not in sys.modules
                 use_release(self.release)
                 arm(point, nth, seed)
                 work(self.path, self.packs, random.Random(seed), outlet)
@@ -178,9 +189,9 @@ def check(journal: Journal, acks: Acks) -> None:
 def use_release(steps: int) -> None:
     """The schema as of a later release: `steps` more tables."""
     later = Migrations("lifelong")
-    later(name="m001_journal")(schema.m001_journal)
+    later._migrations = [*RELEASED]
     for number in range(steps):
-        later(name=f"m{number + 2:03}_extra")(
+        later(name=f"m{number + 900}_extra")(
             lambda db, n=number: db.execute(f"CREATE TABLE extra{n} (id INTEGER) STRICT")
         )
     schema.migrations = later

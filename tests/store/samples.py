@@ -1,8 +1,9 @@
-"""Tiny vectors and one-line edits."""
+"""Tiny vectors, one-line edits, a later release."""
 
 import numpy as np
+from sqlite_utils.migrations import Migrations
 
-from store import Edit, Hint, Journal
+from store import Edit, Hint, Journal, schema
 
 DIM = 8
 
@@ -22,3 +23,11 @@ def say(journal: Journal, target: str, *over: int, prompt: str = "Who runs Acme?
         supersedes={0: over},
     )
     return edit
+
+
+def next_release() -> Migrations:
+    """The schema of a version of this package that has one more step."""
+    steps = Migrations("lifelong")
+    steps._migrations = [*schema.migrations._migrations]
+    steps(name="m999_next")(lambda db: db.execute("CREATE TABLE extra (id INTEGER) STRICT"))
+    return steps

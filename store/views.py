@@ -114,7 +114,7 @@ def vectors(
         ids = live_ids(db, at)
     found, matrix = list[int](), bytearray()
     for id, vector in db.execute(
-        "SELECT edit, vector FROM content WHERE vector IS NOT NULL"
+        "SELECT edit, CAST(vector AS BLOB) FROM content WHERE vector IS NOT NULL"
         " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
         (_json(ids),),
     ):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from lifelong.cli import app
 from lifelong.cli.store import COMMANDS
 from store import Edit, Hint, Journal, Reading, schema
-from tests.store.samples import next_release
+from tests.store.samples import later_release
 
 Run = Callable[..., Result]
 NAMES = sorted(command.__name__.rstrip("_") for command in COMMANDS)
@@ -204,10 +204,10 @@ def test_corrections_may_come_through_the_same_pipe(
 def test_migrate(run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = data(run("migrate", "--json"))
     assert now["backup"] is None
-    monkeypatch.setattr(schema, "migrations", next_release())
+    monkeypatch.setattr(schema, "migrations", later_release())
     assert run("status").exit_code == 3
     moved = data(run("migrate", "--json"))
-    assert moved["schema"] == "m999_next"
+    assert moved["schema"] == "m900_extra"
     assert Path(moved["backup"]).exists()
 
 

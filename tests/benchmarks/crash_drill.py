@@ -23,15 +23,16 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sqlite_utils.migrations import Migrations
 
 import store.file
 from store import Edit, Hint, Journal, Reading, StoreError, schema
+from tests.store.samples import later_release
 
 # Just before the Nth statement that begins so, N up to the number: how often a child meets it.
 # Whoever adds a write adds its statement here.
@@ -49,7 +50,6 @@ POINTS = {
     'INSERT INTO "_sqlite_migrations"': 1,
     "COMMIT": 30,
 }
-RELEASED = schema.migrations._migrations
 SYNCING, ANY_TIME = "while a COMMIT is synced", "at a random instant"
 STEPS = 60  # a child that is not killed stops by itself
 SLOTS = ("Acme", "Emca")
@@ -76,7 +76,7 @@ def main() -> None:
         if options.models:
             from tests.benchmarks import drill_model  # only now: it loads torch
 
-            use_release(0)
+            schema.migrations = later_release(0)
             report["models"] = drill_model.drill(Path(folder), drill.chance, options.models)
     print(json.dumps(report, indent=2))
 
@@ -109,7 +109,7 @@ class Drill:
             self.release += 1
         died = self.run_child(point)
         self.outcomes[f"killed {point}" if died else "not reached"] += 1
-        use_release(self.release)
+        schema.migrations = later_release(self.release)
         with Journal.open(self.path, model="m", encoder="e") as journal:
             check(journal, self.acks)
         for copy in self.home.glob("lifelong.db.before-*"):
@@ -147,11 +147,13 @@ class Drill:
         if child == 0:
             try:
                 assert "torch" not in sys.modules
-                use_release(self.release)
+                schema.migrations = later_release(self.release)
                 arm(point, nth, seed)
                 work(self.path, self.packs, random.Random(seed), outlet)
-            finally:
                 os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
         os.close(outlet)
         if point == ANY_TIME:
             time.sleep(self.chance.uniform(0, 0.3))
@@ -161,6 +163,7 @@ class Drill:
         _, status = os.waitpid(child, 0)
         self.acks |= {int(epoch): sha for epoch, sha in lines}
         self.acknowledged += len(lines)
+        assert os.WIFSIGNALED(status) or status == 0, "a child failed, see above"
         return os.WIFSIGNALED(status)
 
     def report(self) -> dict[str, object]:
@@ -184,17 +187,6 @@ def check(journal: Journal, acks: Acks) -> None:
         here = [edit.status for edit in edits if edit.prompt == slot]
         assert here.count("live") == (1 if STANDING.intersection(here) else 0), (slot, here)
     assert all(len(patch.edits) == 2 for patch in journal.patches())
-
-
-def use_release(steps: int) -> None:
-    """The schema as of a later release: `steps` more tables."""
-    later = Migrations("lifelong")
-    later._migrations = [*RELEASED]
-    for number in range(steps):
-        later(name=f"m{number + 900}_extra")(
-            lambda db, n=number: db.execute(f"CREATE TABLE extra{n} (id INTEGER) STRICT")
-        )
-    schema.migrations = later
 
 
 def arm(point: str, nth: int, seed: float) -> None:

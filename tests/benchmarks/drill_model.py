@@ -5,10 +5,12 @@ from. It is killed at a random instant, or just before or after a stage of the r
 store must be whole, and a model opened on it must route every acknowledged correction as it stands.
 """
 
+import json
 import os
 import random
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
@@ -16,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from lifelong import EditableModel, policy
+from lifelong.cli.feed import verdicts
 from lifelong.methods.serac import Serac
 from lifelong.router import Router
-from store import Edit, Journal
+from store import Edit, Journal, backup, schema
 from tests.conftest import HashEncoder, tiny_lm
+from tests.store.samples import later_release
 
 # Stages of an edit, in order. A child dies just before the Nth call, or just after it.
 # Whoever adds a stage adds it here.
 STAGES: list[tuple[Any, str]] = [
+    (backup, "save"),  # once, before a migration
     (policy, "admit"),
     (Router, "sync"),
     (Router, "same_fact"),
@@ -35,7 +40,8 @@ STAGES: list[tuple[Any, str]] = [
     (Journal, "note"),
 ]
 ANY_TIME = "at a random instant"
-POINTS = [ANY_TIME] + [f"{when} {name}" for _, name in STAGES for when in ("before", "after")]
+MIGRATING = "store.backup.save"
+WHEN = ("before", "after")
 STEPS = 40  # a child that is not killed stops by itself
 SUBJECTS = ("Acme", "Bolt", "Cog")
 Acks = dict[int, str]  # epoch -> hash of the chain there
@@ -45,6 +51,7 @@ def drill(folder: Path, chance: random.Random, kills: int) -> dict[str, Any]:
     """Kill so many children; what became of them."""
     path = folder / "model.db"
     lm = tiny_lm()
+    points = [ANY_TIME, *(f"{when} {name(stage)}" for stage in STAGES for when in WHEN)]
     acks: Acks = {}
     outcomes: Counter[str] = Counter()
 
@@ -54,8 +61,11 @@ def drill(folder: Path, chance: random.Random, kills: int) -> dict[str, Any]:
     with opened() as model:
         model.edit("Who runs Acme?", "Zoe")
         model.check(1)  # what is loaded late is loaded in every child
+    release = 0
     for turn in range(kills):
-        point = POINTS[turn % len(POINTS)]
+        point = points[turn % len(points)]
+        release += MIGRATING in point
+        schema.migrations = later_release(release)
         died, said = run_child(opened, path, point, chance)
         acks |= said
         outcomes[f"killed {point}" if died else "not reached"] += 1
@@ -69,15 +79,17 @@ def run_child(
 ) -> tuple[bool, Acks]:
     """Fork a model that is corrected, kill it at `point`; was it, and what had it acknowledged?"""
     inlet, outlet = os.pipe()
-    seed, nth = chance.random(), chance.randint(1, 8)
+    seed, nth = chance.random(), 1 if MIGRATING in point else chance.randint(1, 8)
     child = os.fork()
     if child == 0:
         try:
             arm(point, nth)
             with opened() as model:
                 work(model, path, random.Random(seed), outlet)
-        finally:
             os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     os.close(outlet)
     if point == ANY_TIME:
         time.sleep(chance.uniform(0, 0.4))
@@ -85,14 +97,19 @@ def run_child(
     with open(inlet, encoding="ascii") as told:
         lines = [line.split() for line in told if line.endswith("\n")]
     _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) or status == 0, "a child failed, see above"
     return os.WIFSIGNALED(status), {int(epoch): sha for epoch, sha in lines}
 
 
 def arm(point: str, nth: int) -> None:
     """From here on this process dies just before, or after, the Nth call of a stage."""
-    for owner, name in STAGES:
-        if point.endswith(f" {name}"):
-            setattr(owner, name, deadly(getattr(owner, name), nth, point.startswith("after")))
+    for owner, stage in STAGES:
+        if point.endswith(name((owner, stage))):
+            setattr(owner, stage, deadly(getattr(owner, stage), nth, point.startswith("after")))
+
+
+def name(stage: tuple[Any, str]) -> str:
+    return f"{stage[0].__name__}.{stage[1]}"
 
 
 def deadly(stage: Callable[..., Any], nth: int, after: bool) -> Callable[..., Any]:
@@ -123,9 +140,10 @@ def edit(model: EditableModel, chance: random.Random) -> None:
     model.edit(f"Who runs {chance.choice(SUBJECTS)}?", f"Jane {chance.randrange(10**6)}")
 
 
-def edit_many(model: EditableModel, chance: random.Random) -> None:
+def import_(model: EditableModel, chance: random.Random) -> None:
     target = f"Rome {chance.randrange(10**6)}"
-    model.edit_many([{"prompt": f"Where is {s}?", "target": target} for s in SUBJECTS])
+    lines = [json.dumps({"prompt": f"Where is {s}?", "target": target}) for s in SUBJECTS]
+    assert all(line.id for _, line in verdicts(model, [x.encode() for x in lines], "serac", 3))
 
 
 def undo(model: EditableModel, chance: random.Random) -> None:
@@ -150,7 +168,7 @@ def one_of(edits: list[Edit], chance: random.Random) -> list[Edit]:
 WORK: list[Callable[[EditableModel, random.Random], None]] = [
     edit,
     edit,
-    edit_many,
+    import_,
     undo,
     redo,
     take_reading,

@@ -6,6 +6,7 @@ from sqlite_utils.migrations import Migrations
 from store import Edit, Hint, Journal, schema
 
 DIM = 8
+RELEASED = schema.migrations._migrations
 
 
 def unit(*seeds: int) -> np.ndarray:
@@ -25,9 +26,12 @@ def say(journal: Journal, target: str, *over: int, prompt: str = "Who runs Acme?
     return edit
 
 
-def next_release() -> Migrations:
-    """The schema of a version of this package that has one more step."""
-    steps = Migrations("lifelong")
-    steps._migrations = [*schema.migrations._migrations]
-    steps(name="m999_next")(lambda db: db.execute("CREATE TABLE extra (id INTEGER) STRICT"))
-    return steps
+def later_release(steps: int = 1) -> Migrations:
+    """The schema of a version of this package that has so many more steps."""
+    later = Migrations("lifelong")
+    later._migrations = [*RELEASED]
+    for number in range(steps):
+        later(name=f"m{900 + number}_extra")(
+            lambda db, n=number: db.execute(f"CREATE TABLE extra{n} (id INTEGER) STRICT")
+        )
+    return later

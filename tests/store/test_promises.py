@@ -20,7 +20,7 @@ from store import (
     WrongBase,
     schema,
 )
-from tests.store.samples import next_release, say, unit
+from tests.store.samples import later_release, say, unit
 
 Reopen = Callable[[], Journal]
 
@@ -173,16 +173,16 @@ def test_11_a_migration_keeps_a_backup(
     path: Path, journal: Journal, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(journal, "Jane")
-    backup = Path(f"{path}.before-m999_next")
+    backup = Path(f"{path}.before-m900_extra")
     backup.write_text("left by a migration that died")
-    monkeypatch.setattr(schema, "migrations", next_release())
+    monkeypatch.setattr(schema, "migrations", later_release())
     with pytest.raises(SchemaTooOld, match="lifelong store migrate"):
         Journal.read(path)
     assert [e.target for e in reopen().live()] == ["Jane"]
     assert reopen().verify() == 1
     with sqlite3.connect(backup) as old:
         assert old.execute("SELECT count(*) FROM event").fetchone() == (1,)
-        assert not old.execute("SELECT 1 FROM sqlite_master WHERE name = 'extra'").fetchall()
+        assert not old.execute("SELECT 1 FROM sqlite_master WHERE name = 'extra0'").fetchall()
     old.close()
 
 

@@ -33,7 +33,7 @@ from store.patches import Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
 from store.schema import migrate
 from store.snapshot import open_index, rebuild
-from store.views import StoredPatch
+from store.views import Outline, StoredPatch
 
 __all__ = [
     "JSON",
@@ -51,6 +51,7 @@ __all__ = [
     "NotLive",
     "NotRetired",
     "NotWaiting",
+    "Outline",
     "Patch",
     "Probe",
     "Reach",

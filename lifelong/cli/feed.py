@@ -16,7 +16,7 @@ from store import Edit, WrongStatus
 Record = dict[str, Any]
 Refusal = EditRefused | WrongStatus
 
-_BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
+BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
 
 
 def import_(
@@ -29,7 +29,7 @@ def import_(
     recorded = refused = 0
     with setup.open() as model, _progress() as progress:
         task = progress.add_task("importing", total=total)
-        for line, verdict in verdicts(model, file, method, _BATCH if file.seekable() else 1):
+        for line, verdict in verdicts(model, file, method, BATCH if file.seekable() else 1):
             progress.advance(task)
             _tell(setup, line, verdict)
             if isinstance(verdict, Edit):

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 
 from lifelong.subject import normalise, subject_key
-from store import Edit, Outline
+from store import Edit
 
 Fact = tuple[str, ...]
 
 
-def facts(edit: Edit | Outline) -> frozenset[Fact]:
+def facts(edit: Edit) -> frozenset[Fact]:
     """What an edit settles: its prompt, and its subject's relation where both are known."""
     settled: set[Fact] = {("prompt", normalise(edit.prompt))}
     if edit.subject and edit.relation:

@@ -1,19 +1,21 @@
 """prompt -> Route: which live edits is it about, and which was it nearly about?
 
-The router is a view of the journal: the live edits on a shelf, their vectors in the index. `sync`
-brings it up to date; it can be thrown away and rebuilt at any time.
+The router is a view of the journal: the live edits, their subjects in the gate, their vectors in
+the index. `sync` brings it up to date; it can be thrown away and rebuilt at any time.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from lifelong.encoder import Encoder, Vectors
-from lifelong.fact import facts
+from lifelong.fact import Fact, facts
 from lifelong.scope import ScopeClassifier
-from lifelong.shelf import Shelf
-from lifelong.subject import focus, masked, normalise
-from store import Edit, Journal, VectorIndex, open_index
+from lifelong.subject import SubjectGate, focus, masked, normalise, subject_key
+from store import Edit, Journal, VectorIndex
 
 FIRES = 0.5  # probability from which an edit is in scope
 
@@ -21,6 +23,8 @@ _CANDIDATES = 16  # edits of one subject that the classifier looks at
 _MENTIONS = 8  # subjects of one prompt that are looked at
 _NEAR = 0.02  # probability from which an edit that does not fire is a near miss
 _SHOWN = 5  # near misses that a route keeps
+
+Indexed = tuple[np.ndarray, np.ndarray]  # ids (n,), vectors (n, d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +58,25 @@ def scope_text(edit: Edit) -> str:
 class Router:
     """The live edits as of one epoch. The caller keeps changes and questions apart (a lock)."""
 
-    def __init__(self, journal: Journal, encoder: Encoder, scope: ScopeClassifier) -> None:
+    def __init__(self, encoder: Encoder, scope: ScopeClassifier) -> None:
         self.epoch = 0
         self._encoder = encoder
         self._scope = scope
-        self._shelf = Shelf(journal)
+        self._gate = SubjectGate()
         self._index = VectorIndex(encoder.dim)
+        self._live: dict[int, tuple[Edit, str]] = {}
+        self._of_subject: dict[tuple[str, ...], set[int]] = defaultdict(set)  # () : no subject
+        self._of_fact: dict[Fact, set[int]] = defaultdict(set)
 
     @classmethod
     def build(
         cls, journal: Journal, encoder: Encoder, scope: ScopeClassifier, at: int | None = None
     ) -> Self:
         """The router of the journal as it stood at epoch `at` (None: now)."""
-        router = cls(journal, encoder, scope)
-        router.epoch = journal.epoch if at is None else at
-        router._shelf.fill(router.epoch)
-        router._index = open_index(journal, encoder.dim, router.epoch)
+        router = cls(encoder, scope)
+        epoch = journal.epoch if at is None else at
+        router._add(*_read(journal, [edit.id for edit in journal.live(epoch)], epoch))
+        router.epoch = epoch
         return router
 
     def sync(self, journal: Journal) -> None:
@@ -80,23 +87,18 @@ class Router:
         epoch = events[-1].seq
         final = {event.edit_id: event.kind for event in events}
         here = {id for id, kind in final.items() if kind == "live"}
-        gone = (final.keys() - here) & self._shelf.ids
-        new = sorted(here - self._shelf.ids)
-        read, vectors = self._shelf.read(new, epoch), journal.vectors(new, epoch)
-        self._shelf.remove(gone)
-        self._index.remove(gone)
-        self._shelf.add(edit for edit, _ in read)
-        if len(vectors[0]):
-            self._index.add(*vectors)
+        new = _read(journal, sorted(here - self._live.keys()), epoch)
+        self._remove((final.keys() - here) & self._live.keys())
+        self._add(*new)
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._shelf.ids)
+        return len(self._live)
 
     def same_fact(self, edit: Edit) -> list[Edit]:
         """The live edits that state the same fact as `edit`, by id."""
-        ids = set[int]().union(*(self._shelf.stating(fact) for fact in facts(edit)))
-        return [other for other, _ in self._shelf.read(sorted(ids), self.epoch)]
+        ids = set[int]().union(*(self._of_fact.get(fact, ()) for fact in facts(edit)))
+        return [self._live[id][0] for id in sorted(ids)]
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""
@@ -109,7 +111,7 @@ class Router:
         vectors = iter(self._encoder.encode(texts) if texts else ())
         return [
             self._decide(
-                self._shelf.stating(("prompt", normalise(prompt))),
+                self._of_fact.get(("prompt", normalise(prompt)), set()),
                 [(next(vectors), among, masked) for _, among, masked in questions],
             )
             for prompt, questions in zip(prompts, asked, strict=True)
@@ -118,10 +120,10 @@ class Router:
     def _questions(self, prompt: str) -> list[tuple[str, set[int], bool]]:
         """(text, edits it may be about, subject masked?) for each subject the prompt mentions."""
         questions = [
-            (focus(prompt, mention.spans), self._shelf.about(mention.subject), True)
-            for mention in self._shelf.find(prompt)[:_MENTIONS]
+            (focus(prompt, mention.spans), self._of_subject[mention.subject], True)
+            for mention in self._gate.find(prompt)[:_MENTIONS]
         ]
-        if without := self._shelf.about(()):
+        if without := self._of_subject.get(()):
             questions.append((prompt, without, False))
         return questions
 
@@ -134,8 +136,47 @@ class Router:
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(best.items(), key=lambda found: (-found[1], -found[0]))
-        shown = [(id, score) for id, score in ranked if score >= _NEAR][: _SHOWN + 1]
-        read = self._shelf.read([id for id, _ in shown], self.epoch)
-        hits = [Hit(*edit, score) for edit, (_, score) in zip(read, shown, strict=True)]
+        hits = [Hit(*self._live[id], score) for id, score in ranked if score >= _NEAR]
         fires = 1 if hits and hits[0].score >= FIRES else 0
         return Route(self.epoch, tuple(hits[:fires]), tuple(hits[fires:][:_SHOWN]))
+
+    def _add(self, edits: Sequence[Edit], texts: Mapping[int, str], vectors: Indexed) -> None:
+        for edit in edits:
+            self._live[edit.id] = (edit, texts.get(edit.id, ""))
+            if edit.subject is not None:
+                self._gate.add(edit.subject)
+            for group, key in self._groups(edit):
+                group[key].add(edit.id)
+        if len(vectors[0]):
+            self._index.add(*vectors)
+
+    def _remove(self, ids: Iterable[int]) -> None:
+        gone = list(ids)
+        for id in gone:
+            edit, _ = self._live.pop(id)
+            if edit.subject is not None:
+                self._gate.remove(edit.subject)
+            for group, key in self._groups(edit):
+                group[key].remove(id)
+                if not group[key]:
+                    del group[key]
+        self._index.remove(gone)
+
+    def _groups(self, edit: Edit) -> list[tuple[dict[tuple[str, ...], set[int]], tuple[str, ...]]]:
+        """Where `edit` can be looked up, and under what."""
+        return [
+            (self._of_subject, subject_key(edit.subject or "")),
+            *((self._of_fact, fact) for fact in facts(edit)),
+        ]
+
+
+def _read(
+    journal: Journal, ids: Sequence[int], epoch: int
+) -> tuple[list[Edit], dict[int, str], Indexed]:
+    """Edits, their methods' texts and their vectors, all as of `epoch`."""
+    texts = {
+        id: text
+        for stored in journal.patches(epoch, ids)
+        for id, text in zip(stored.edits, stored.patch.texts, strict=True)
+    }
+    return journal.get_many(ids, epoch), texts, journal.vectors(ids, epoch)

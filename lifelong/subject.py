@@ -7,13 +7,11 @@ character counts as a word.
 
 import re
 import unicodedata
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
-Subject = tuple[str, ...]  # its folded words, see `subject_key`
 
 _UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _HIDDEN = r"\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad"
@@ -72,13 +70,11 @@ def normalise(text: str) -> str:
 
 def visible(text: str) -> str:
     """`text` without zero-width characters and without bidirectional overrides."""
-    if text.isascii():
-        return text
     return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _fold(word: str) -> str:
-    return visible(word).casefold()
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", word)).casefold()
 
 
 def extract(prompt: str) -> str | None:
@@ -158,7 +154,7 @@ class Mention:
     coverage: float
 
 
-class Gate(ABC):
+class SubjectGate:
     """Which of many known subjects does a text mention?  By look-up: no loop over the subjects.
 
     A subject is mentioned as a run of its words, or loosely: its two longest words (by their first
@@ -167,52 +163,19 @@ class Gate(ABC):
     count.
     """
 
-    @abstractmethod
-    def __contains__(self, subject: Subject) -> bool:
-        """Is it known?"""
-
-    @abstractmethod
-    def near(self, pairs: Iterable[Subject]) -> set[Subject]:
-        """The known subjects that have any of these `anchors`."""
-
-    def find(self, text: str) -> list[Mention]:
-        """The known subjects that `text` mentions, fullest and longest first."""
-        found = words(text)
-        exact = list(self._runs(found))
-        taken = {mention.subject for mention in exact}
-        near = self.near(_pairs(found)) - taken
-        loose = [m for key in near if (m := _loosely(key, found, text))]
-        mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
-        return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
-
-    def _runs(self, found: list[Word]) -> Iterator[Mention]:
-        folded = [word.folded for word in found]
-        for start in range(len(found)):
-            for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
-                key = tuple(folded[start:end])
-                if key in self:
-                    yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
-
-
-class SubjectGate(Gate):
-    """A gate that keeps all its subjects in memory, as they are."""
-
     def __init__(self) -> None:
-        self._known: dict[Subject, int] = {}  # subject -> how often it was added
-        self._loose: dict[Subject, set[Subject]] = {}
+        self._known: dict[tuple[str, ...], int] = {}  # subject -> how many edits name it
+        self._loose: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def __contains__(self, subject: Subject) -> bool:
-        return subject in self._known
-
-    def add(self, subject: str) -> Subject:
+    def add(self, subject: str) -> tuple[str, ...]:
         """Know `subject` (once more); returns its key, the tuple of its folded words."""
         key = subject_key(subject)
         self._known[key] = self._known.get(key, 0) + 1
         if self._known[key] == 1:
-            self._loose.setdefault(anchors(key), set()).add(key)
+            self._loose.setdefault(_anchors(key), set()).add(key)
         return key
 
     def remove(self, subject: str) -> None:
@@ -221,23 +184,37 @@ class SubjectGate(Gate):
         self._known[key] -= 1
         if not self._known[key]:
             del self._known[key]
-            bucket = self._loose[anchors(key)]
+            bucket = self._loose[_anchors(key)]
             bucket.remove(key)
             if not bucket:
-                del self._loose[anchors(key)]
+                del self._loose[_anchors(key)]
 
-    def near(self, pairs: Iterable[Subject]) -> set[Subject]:
-        """See `Gate.near`."""
+    def find(self, text: str) -> list[Mention]:
+        """The known subjects that `text` mentions, fullest and longest first."""
+        if not self._known:
+            return []
+        found = words(text)
+        exact = list(self._runs(found))
+        taken = {mention.subject for mention in exact}
+        loose = [m for key in self._candidates(found) - taken if (m := _loosely(key, found, text))]
+        mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
+        return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
+
+    def _runs(self, found: list[Word]) -> Iterator[Mention]:
+        folded = [word.folded for word in found]
+        for start in range(len(found)):
+            for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
+                key = tuple(folded[start:end])
+                if key in self._known:
+                    yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
+
+    def _candidates(self, found: list[Word]) -> set[tuple[str, ...]]:
+        stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
+        pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
         return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
 
 
-def _pairs(found: list[Word]) -> list[Subject]:
-    """The anchors of whatever subject these words may mention."""
-    stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
-    return [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
-
-
-def subject_key(subject: str) -> Subject:
+def subject_key(subject: str) -> tuple[str, ...]:
     """The folded words of a subject without a leading article: what its spellings share."""
     key = tuple(word.folded for word in words(visible(subject)))
     return key[1:] if len(key) > 1 and key[0] in _ARTICLES else key
@@ -247,7 +224,7 @@ def _stem(word: str) -> str:
     return word if any(c.isdigit() for c in word) else word[:_STEM]
 
 
-def anchors(key: Subject) -> Subject:
+def _anchors(key: tuple[str, ...]) -> tuple[str, ...]:
     """The stems of a subject's two longest words, sorted (one stem where it has one word)."""
     longest = sorted(sorted(set(key)), key=len, reverse=True)[:2]
     return tuple(sorted({_stem(word) for word in longest}))

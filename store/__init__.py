@@ -33,7 +33,7 @@ from store.patches import Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
 from store.schema import migrate
 from store.snapshot import open_index, rebuild
-from store.views import Outline, StoredPatch
+from store.views import StoredPatch
 
 __all__ = [
     "JSON",
@@ -51,7 +51,6 @@ __all__ = [
     "NotLive",
     "NotRetired",
     "NotWaiting",
-    "Outline",
     "Patch",
     "Probe",
     "Reach",

@@ -32,7 +32,7 @@ from store.errors import (
 from store.file import File
 from store.patches import Patch
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
-from store.views import Outline, StoredPatch
+from store.views import StoredPatch
 
 _MADE_FOR = ("model", "encoder", "model_name", "encoder_name")
 _NOTHING: Mapping[int, Sequence[int]] = {}
@@ -298,11 +298,6 @@ class Journal:
         """The edits with these ids that were recorded by then, by id."""
         with self._file.snapshot() as db:
             return views.edits(db, at, ids=ids)
-
-    def outlines(self, ids: Iterable[int]) -> list[Outline]:
-        """What these edits are about, by id, less the erased."""
-        with self._file.snapshot() as db:
-            return views.outlines(db, ids)
 
     def edits(
         self,

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from threading import Event as Signal
-from typing import NamedTuple
 
 import numpy as np
 from sqlite_utils import Database
@@ -43,25 +42,6 @@ class StoredPatch:
     patch: Patch
     edits: tuple[int, ...]
     live: frozenset[int]
-
-
-class Outline(NamedTuple):
-    """What an edit is about, without the rest: quickly read for a million."""
-
-    id: int
-    prompt: str
-    subject: str | None
-    relation: str | None
-
-
-def outlines(db: Database, ids: Iterable[int]) -> list[Outline]:
-    """Those of these ids, by id, that were not erased."""
-    rows = db.execute(
-        "SELECT edit, body ->> '$.prompt', body ->> '$.subject', body ->> '$.relation'"
-        " FROM content WHERE edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
-        (_json(ids),),
-    )
-    return [Outline(*row) for row in rows]
 
 
 def edits(

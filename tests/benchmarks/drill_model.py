@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from itertools import count, cycle
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,8 @@ def drill(folder: Path, chance: random.Random, kills: int) -> dict[str, Any]:
         model.edit("Who runs Acme?", "Zoe")
         model.check(1)  # what is loaded late is loaded in every child
     release = 0
-    for point in cycle(points):
-        if outcomes.total() - outcomes["not reached"] == kills:
-            break
+    for turn in range(kills):
+        point = points[turn % len(points)]
         release += MIGRATING in point
         schema.migrations = later_release(release)
         died, said = run_child(opened, path, point, chance)

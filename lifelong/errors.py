@@ -70,6 +70,10 @@ class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
 
 
+class Conflicting(EditRefused):
+    """An edit contradicts a live one, and was to be refused in that case."""
+
+
 class BadDataset(LifelongError):
     """A file that nothing can be measured with; where it stands in the file is said."""
 

@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed, store
+from lifelong.cli import ask, chat, doctor, edits, feed, queue, store
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -16,8 +16,16 @@ COMMANDS = (
     edits.redo,
     feed.import_,
     edits.list_,
+    edits.search,
     edits.show,
     edits.history,
+    ask.diff,
+    queue.wrong,
+    queue.review,
+    queue.approve,
+    queue.reject,
+    queue.promote,
+    queue.expire,
     ask.check,
     doctor.doctor,
 )

@@ -136,15 +136,16 @@ def migrate(setup: Setup) -> None:
 def erase(
     setup: Setup,
     ids: Annotated[list[int] | None, Argument(help="As `lifelong list` shows them.")] = None,
-    user: Annotated[str | None, Option(help="All that this user said (of --tenant).")] = None,
-    tenant: Annotated[str | None, Option(help="All that this tenant's users said.")] = None,
     yes: Yes = False,
 ) -> None:
-    """Wipe texts and vectors for good, of some edits or of a person; the hash chain stays whole."""
-    if bool(ids) == (user is not None or tenant is not None):
+    """Wipe texts and vectors for good, and leave the hash chain whole.
+
+    Of the edits IDS; without any, of all that --user (of --tenant) said, or all users of --tenant.
+    """
+    if not ids and setup.audience is None:
         raise BadParameter("name edits by their ids, or a person by --user and --tenant")
     with setup.tend() as journal:
-        which = ids or [edit.id for edit in journal.authored(user, tenant)]
+        which = ids or [edit.id for edit in journal.authored(setup.user, setup.tenant)]
         _ask(yes, f"Erase the texts of {len(which)} edits for good?")
         erased = [edit.id for edit in journal.erase(which, reason="erased on request")]
         epoch = journal.epoch

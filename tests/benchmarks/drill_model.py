@@ -31,7 +31,7 @@ STAGES: list[tuple[Any, str]] = [
     (backup, "save"),  # once, before a migration
     (policy, "admit"),
     (Router, "sync"),
-    (Router, "same_fact"),
+    (Router, "visible"),
     (Serac, "propose"),
     (Router, "encode"),
     (Journal, "record"),

@@ -26,20 +26,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, o
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lifelong import conflicts, monitor, policy
+from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, Conflicting, LifelongError, NotAModel
+from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.match import matching
 from lifelong.methods import METHODS
 from lifelong.models import load_model
+from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle
+from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
+from lifelong.watch import Check, Monitoring, Turns, Watch
 from store import Audience, Edit, Event, Journal, Reach, Reading, Status, StoreError
 from store.records import utc
 
@@ -50,6 +52,7 @@ else:
 
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
+Readings = list[Reading]
 Routes = list[Route]
 Conflicts = list[Conflict]
 
@@ -57,6 +60,7 @@ T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
+UNWATCHED = Monitoring()
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -72,10 +76,11 @@ class _Session:
     journal: Journal
     router: Router
     method: str
-    check_every: int | None
     encoder_name: str | None  # None: the caller brought the encoder itself
     seen: int | None = None  # the journal's data version that the router is in step with
-    unchecked: int = 0  # edits since the last reading
+    check: Check = field(init=False)
+    watch: Watch | None = None
+    turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
 
 
@@ -88,9 +93,10 @@ class EditableModel(_Model):
         store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
-        check_every: take a reading after every so many edits; None: only when `check` is called.
+        monitor: when readings are taken unasked, what is alarming, what is done then.
 
-    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
+    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
+    PackageMissing.
     """
 
     def __new__(cls, model: PreTrainedModel, *args: Any, **kwargs: Any) -> Self:
@@ -112,12 +118,13 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder = "minilm",
         method: str = "serac",
-        check_every: int | None = None,
+        monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method, check_every)
+            self._session = _open(model, tokenizer, store, encoder, method)
+            self._begin_monitoring(monitor)
         except BaseException:
-            self._revert()
+            EditableModel.close(self)
             raise
 
     @classmethod
@@ -128,7 +135,7 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder | None = None,
         method: str | None = None,
-        check_every: int | None = None,
+        monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
@@ -144,7 +151,7 @@ class EditableModel(_Model):
             model,
             tokenizer,
             store=store,
-            check_every=check_every,
+            monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
         if saved is not None:
@@ -170,9 +177,12 @@ class EditableModel(_Model):
         save(folder, s.journal, settings)
 
     def close(self) -> None:
-        """Close the store; the object is the bare model again. Twice is fine."""
+        """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
         if isinstance(self, EditableModel):
-            self._session.journal.close()
+            if session := self.__dict__.get("_session"):
+                if session.watch:
+                    session.watch.close()
+                session.journal.close()
             self._revert()
 
     def __enter__(self) -> Self:
@@ -287,7 +297,8 @@ class EditableModel(_Model):
                 )
             s.seen = None
             self._catch_up()
-        self._check_if_due(len(recorded))
+        if s.watch:
+            s.watch.count(len(recorded))
         return recorded
 
     def conflicts(self, edit: Edit | int) -> Conflicts:
@@ -499,16 +510,17 @@ class EditableModel(_Model):
         """What happened to one edit, or to all, in order. Raises UnknownEdit."""
         return self._session.journal.history(id)
 
-    def check(self, sample: int = monitor.SAMPLE) -> Reading:
-        """Re-ask a sample of the live edits and what they must not change; note the reading."""
-        s = self._session
-        with s.lock:
-            self._sync()
-            live = s.journal.live(audience=EVERYONE)
-        base = View(s.lm, self._generate, self._route_nowhere)
-        reading = monitor.check(self._view, base, live, s.journal.readings(), sample=sample)
-        s.unchecked = 0
-        return s.journal.note(reading)
+    def check(self, sample: int = SAMPLE) -> Reading:
+        """Re-ask a sample of the live edits and what they must not change; note the reading.
+
+        What is alarming stands in its body under `alarms`, and is told and acted on as the
+        model's `monitor` says.
+        """
+        return self._session.check(sample)
+
+    def readings(self) -> Readings:
+        """Every reading taken so far, in order."""
+        return self._session.journal.readings()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -549,11 +561,7 @@ class EditableModel(_Model):
 
         Of everybody, of all users of a tenant, or of one.
         """
-        journal, asked = self._session.journal, Audience(user_id, tenant)
-        waiting = [*journal.edits("proposed"), *journal.edits("pending")]
-        return sorted(
-            (edit for edit in waiting if asked.covers(edit.audience)), key=lambda edit: edit.id
-        )
+        return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -563,12 +571,16 @@ class EditableModel(_Model):
 
     def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
         asker = Audience(user_id, tenant)
-        return View(self._session.lm, self._generate, partial(self._route, asker=asker))
+        return View(self._session.lm, self._generate_in_turn, partial(self._route, asker=asker))
 
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
         return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
+
+    def _generate_in_turn(self, *args: Any, **kwargs: Any) -> Output:
+        with self._session.turns.chat():
+            return self._generate(*args, **kwargs)
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
@@ -639,20 +651,19 @@ class EditableModel(_Model):
             for found in conflicts.find(router, edit, vector):
                 if on_conflict == "review":
                     return True
-                raise Conflicting(
-                    f"This is a {found}.", "Undo that one, or let this one replace it."
-                )
+                raise Conflicting(f"It is at odds: {found}.", "Undo that one, or replace it.")
         return False
 
-    def _check_if_due(self, edits: int) -> None:
+    def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        s.unchecked += edits
-        if s.check_every is None or s.unchecked < s.check_every:
-            return
-        try:
-            self.check()
-        except (LifelongError, StoreError) as exc:  # the edits are recorded all the same
-            _log.warning("The edits could not be checked: %s", exc)
+        view = View(s.lm, self._generate, self._route)  # which is no chat
+        monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
+        s.check = Check(monitor, settings, self._retire)
+        if settings.by_itself:
+            s.watch = Watch(settings, s.check, s.turns)
+
+    def _retire(self, id: int, kind: Status, reason: str) -> None:
+        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -674,7 +685,6 @@ def _open(
     store: str | Path,
     encoder: str | Encoder,
     method: str,
-    check_every: int | None,
 ) -> _Session:
     if method not in METHODS:
         raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
@@ -697,4 +707,4 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, check_every, encoder_name)
+    return _Session(lm, encoder, scope, journal, router, method, encoder_name)

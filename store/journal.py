@@ -425,6 +425,14 @@ class Journal:
         with self._file.snapshot() as db:
             return chain.verify(db)
 
+    def damaged(self, since: int, until: int) -> list[int]:
+        """The ids of the edits of these events that are not what was written: `verify` in parts.
+
+        An event counts with its edit's text and vector and with its patch's bytes.
+        """
+        with self._file.snapshot() as db:
+            return chain.damaged(db, since, until)
+
     def backup(self, target: str | Path) -> Path:
         """A verified copy of the store as of now at `target`, which must not exist yet.
 

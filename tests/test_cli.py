@@ -1,6 +1,7 @@
 """The command line: every command, its JSON, its exit code; a chat through a pipe; an import."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -158,6 +159,34 @@ def test_check_asks_paraphrases_and_locality(run: Run) -> None:
     assert reading["accuracy"] == reading["generality"] == reading["locality"] == 1.0
     assert (reading["id"], reading["epoch"], reading["sampled"]) == (1, 1, 1)
     assert "accuracy" in run("check").stdout
+
+
+def test_check_exits_with_1_on_an_alarm(taught: Run, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "edits.db") as db:
+        db.execute("UPDATE content SET body = replace(body, 'Jane', 'Joan')")
+    db.close()
+    result = taught("check", "--json")
+    assert result.exit_code == 1
+    (alarm,) = (a for a in json.loads(result.stdout)["alarms"] if a["kind"] == "damage")
+    assert alarm["suspects"] == [1]
+    assert "fails its hash. Suspects: [1]" in taught("check").stdout
+
+
+def test_report_shows_the_readings_without_a_model(taught: Run, tmp_path: Path) -> None:
+    unread = taught("report")
+    assert (unread.exit_code, unread.stdout) == (1, "")
+    assert "`lifelong check` takes one" in unread.stderr
+    data(taught("check", "--json"))
+    assert "100.0%" in taught("report").stdout
+    (reading,) = data(taught("report", "--out", tmp_path / "page.md", "--json"))
+    assert reading["accuracy"] == 1.0
+    assert {path.name for path in tmp_path.glob("page*")} == {
+        "page.md", "page-shares.png", "page-age.png"
+    }  # fmt: skip
+    assert taught("report", "--html", "--out", tmp_path / "page.html").exit_code == 0
+    assert "<h1>" in (tmp_path / "page.html").read_text()
+    nowhere = taught("report", "--out", tmp_path / "no" / "page.md")
+    assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
 
 
 def test_nothing_but_commands_that_answer_load_a_model(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.match
 lifelong.prompt lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
-lifelong.conflicts lifelong.policy lifelong.saved lifelong.monitor lifelong.runtime
+lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
+lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
+lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()

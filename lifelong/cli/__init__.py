@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed, queue, store
+from lifelong.cli import ask, chat, doctor, edits, feed, queue, store, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -26,7 +26,8 @@ COMMANDS = (
     queue.reject,
     queue.promote,
     queue.expire,
-    ask.check,
+    watch.check,
+    watch.report,
     doctor.doctor,
 )
 

@@ -1,4 +1,4 @@
-"""Questions from the shell: an answer, why it is what it is, and how well all edits hold."""
+"""Questions from the shell: an answer, and why it is what it is."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 import lifelong
-from lifelong.cli.setup import Setup, fields, stderr, table
+from lifelong.cli.setup import Setup, stderr, table
 
 Question = Annotated[str, Argument(help="What is asked.")]
 
@@ -80,17 +80,6 @@ def diff(
         data["answers"] = texts
         shown += [Text(f"at {e}: {t}") for e, t in zip((before, after), texts, strict=True)]
     setup.show(data, Group(*shown))
-
-
-def check(
-    setup: Setup,
-    sample: Annotated[int, Option(min=1, help="How many edits are asked again.")] = 20,
-) -> None:
-    """Re-ask a sample of the live edits and what they must not change; note the reading."""
-    with setup.open() as model, stderr().status("Asking again"):
-        reading = model.check(sample)
-    data = {"id": reading.id, "epoch": reading.epoch, "time": reading.time, **reading.body}
-    setup.show(data, fields(data))
 
 
 def described(hit: "lifelong.Hit") -> str:

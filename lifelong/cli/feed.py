@@ -16,7 +16,7 @@ from store import Edit, WrongStatus
 Record = dict[str, Any]
 Refusal = EditRefused | WrongStatus
 
-_BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
+BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
 
 
 def import_(
@@ -30,7 +30,7 @@ def import_(
     with setup.open() as model, _progress() as progress:
         task = progress.add_task("importing", total=total)
         for line, verdict in verdicts(
-            model, file, method, _BATCH if file.seekable() else 1, **setup.asker
+            model, file, method, BATCH if file.seekable() else 1, **setup.asker
         ):
             progress.advance(task)
             _tell(setup, line, verdict)

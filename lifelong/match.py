@@ -4,6 +4,8 @@ Texts are compared as `subject.normalise` leaves them: NFKC, case-folded, withou
 articles.
 """
 
+from collections.abc import Sequence
+
 from lifelong.subject import normalise
 
 SHORT = 3  # characters under which a target must be the whole reply
@@ -27,3 +29,16 @@ def says(reply: str, target: str, old: str | None = None) -> bool:
 def same(reply: str, other: str) -> bool:
     """Are two replies the same words?"""
     return normalise(reply) == normalise(other)
+
+
+def answers(reply: str, accepted: Sequence[str], old: Sequence[str] = ()) -> bool:
+    """Does `reply` say one of the `accepted` answers, and no old one besides?"""
+    return any(
+        contains(reply, target) and all(says(reply, target, other) for other in old)
+        for target in accepted
+    )
+
+
+def exact(reply: str, accepted: Sequence[str]) -> bool:
+    """Is `reply` one of the `accepted` answers and nothing else?"""
+    return any(same(reply, target) for target in accepted)

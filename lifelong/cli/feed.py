@@ -1,7 +1,7 @@
 """`lifelong import`: corrections from JSONL, each line with its own verdict."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any, BinaryIO
 
@@ -10,11 +10,11 @@ from typer import Argument, Exit, FileBinaryRead, Option, echo
 
 import lifelong
 from lifelong.cli.setup import REFUSED, Setup, stderr
-from lifelong.errors import BadEdit, EditRefused
-from store import Edit, WrongStatus
+from lifelong.errors import BadEdit
+from lifelong.feed import Refusal, record
+from store import Edit
 
 Record = dict[str, Any]
-Refusal = EditRefused | WrongStatus
 
 _BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
 
@@ -49,25 +49,9 @@ def verdicts(
     """(line number, the edit on disk or why there is none) for every line that is not blank."""
     numbered = ((n, _read(line)) for n, line in enumerate(lines, 1) if line.strip())
     while some := list(islice(numbered, batch)):
-        recorded = _record(model, [read for _, read in some if isinstance(read, dict)], method)
+        recorded = record(model, [read for _, read in some if isinstance(read, dict)], method)
         for n, read in some:
             yield n, next(recorded) if isinstance(read, dict) else read
-
-
-def _record(
-    model: "lifelong.EditableModel", records: Sequence[Record], method: str
-) -> Iterator[Edit | Refusal]:
-    """The edit of each record or its refusal; together where they can be, else half by half."""
-    try:
-        recorded: Sequence[Edit | Refusal] = model.edit_many(records, method=method)
-    except (EditRefused, WrongStatus) as refusal:
-        if len(records) > 1:
-            half = len(records) // 2
-            yield from _record(model, records[:half], method)
-            yield from _record(model, records[half:], method)
-            return
-        recorded = [refusal]
-    yield from recorded
 
 
 def _read(line: bytes) -> Record | BadEdit:

@@ -84,3 +84,23 @@ class OutUnusable(EvaluationError):
 
 class OtherRun(EvaluationError):
     """The folder holds the results of another configuration."""
+
+
+class BadDataset(LifelongError):
+    """A file that nothing can be measured with; where it stands in the file is said."""
+
+
+class UnknownFormat(BadDataset):
+    """The fields of the first record are those of no known dataset."""
+
+
+class MixedFormats(BadDataset):
+    """A record is of another dataset than those before it."""
+
+
+class BadRecord(BadDataset):
+    """A line is not JSON, or a field of its record is missing or of the wrong type."""
+
+
+class EmptyDataset(BadDataset):
+    """There is no record, or none that asks for a change."""

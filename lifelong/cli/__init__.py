@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed
+from lifelong.cli import ask, chat, doctor, edits, eval, feed
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -19,6 +19,7 @@ COMMANDS = (
     edits.show,
     edits.history,
     ask.check,
+    eval.eval_,
     doctor.doctor,
 )
 

@@ -1,9 +1,9 @@
 """What any method must beat, in the same run: no edits, plain RAG, facts in context.
 
-    none      the base model
-    rag       the fact nearest to the prompt (cosine of whole texts, the encoder as it ships) is put
-              before it, whatever it is about: there is no scope decision
-    context   all facts at least half alike are put before it, the nearest first, up to 16 of them
+none      the base model
+rag       the fact nearest to the prompt (cosine of whole texts, the encoder as it ships) is put
+          before it, whatever it is about: there is no scope decision
+context   all facts at least half alike are put before it, the nearest first, up to 16 of them
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +30,7 @@ class NoEdits:
     """The base model: what was never taught."""
 
     name = "none"
+    gated = True
 
     def __init__(self, lm: LM, generate: Generate, protocol: Protocol) -> None:
         self._lm = lm
@@ -55,6 +56,10 @@ class NoEdits:
         """The text behind facts."""
         return self._protocol.told(self._lm, text, facts)
 
+    def state(self) -> str:
+        """Nothing is changed."""
+        return ""
+
     def untouched(self) -> AbstractContextManager[object]:
         """It always is."""
         return nullcontext()
@@ -62,6 +67,8 @@ class NoEdits:
 
 class Retrieved:
     """The base model with the facts nearest to a text before it."""
+
+    gated = False
 
     def __init__(
         self,
@@ -98,6 +105,9 @@ class Retrieved:
         """The text behind its facts."""
         edits = [self._known[int(place)] for place in shape.split(",") if place]
         return self._base.told(text, [f"{edit.prompt.strip()} {edit.target}." for edit in edits])
+
+    def state(self) -> None:
+        """What answers is the prompt."""
 
     def untouched(self) -> AbstractContextManager[object]:
         """It always is."""

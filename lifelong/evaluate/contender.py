@@ -21,6 +21,7 @@ class Contender(Contract):
     """One row of the table."""
 
     name: str
+    gated: bool  # whether most prompts are left to the base model
 
     def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> Output:
         """transformers' `generate`."""
@@ -38,23 +39,37 @@ class Contender(Contract):
         """What the model reads."""
         ...
 
+    def state(self) -> str | None:
+        """What `forward` depends on; None where `forward` is not what answers."""
+        ...
+
     def untouched(self) -> AbstractContextManager[object]:
         """The base model, exactly, for as long as the block runs."""
         ...
 
 
-def shape(route: Route) -> str:
-    """What shapes a reply along `route`: the places of the edits that fire, the best first.
+def state(model: EditableModel) -> str:
+    """What the edits have changed in the model itself: nothing (""), while they are texts (Hint).
 
-    A text that a method reads (Hint) depends on nothing else, so a reply is asked for once whatever
-    else is learnt. A method that changes hooks or weights must put the model's state in front: its
-    replies may change with every edit. "" is kept for the base model's own reply.
+    The one place where a method that changes hooks or weights plugs in: it must give another text
+    whenever another `forward` results, because a reply is kept under what shaped it.
     """
-    return ",".join(str(hit.edit.provenance["place"]) for hit in route.hits)
+    return ""
+
+
+def shape(state: str, route: Route) -> str:
+    """What shapes a reply along `route`: the model's state, the places of the edits that fire.
+
+    "" is the base model's own reply. Nothing else decides a reply, so it is asked for once.
+    """
+    fired = ",".join(str(hit.edit.provenance["place"]) for hit in route.hits)
+    return f"{state};{fired}" if state else fired
 
 
 class Edited:
     """An EditableModel that was taught the stream so far."""
+
+    gated = True
 
     def __init__(self, model: EditableModel, lm: LM, protocol: Protocol, name: str) -> None:
         self.name = name
@@ -74,11 +89,16 @@ class Edited:
     def shapes(self, texts: Sequence[str]) -> list[str]:
         """See `Contender.shapes`."""
         questions = [self._protocol.prompt(self._lm, text).question for text in texts]
-        return [shape(self._view.explain(question)) for question in questions]
+        now = state(self._model)
+        return [shape(now, self._view.explain(question)) for question in questions]
 
     def prompt(self, text: str, shape: str) -> Prompt:
         """The text itself: whatever else is read, the method adds."""
         return self._protocol.prompt(self._lm, text)
+
+    def state(self) -> str:
+        """See `Contender.state`."""
+        return state(self._model)
 
     def untouched(self) -> AbstractContextManager[object]:
         """See `Contender.untouched`."""

@@ -18,7 +18,8 @@ stands for what is not defined: no edits, no probes, nothing to divide by.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
@@ -119,6 +120,11 @@ def said(row: Row) -> str:
     """The text of the reply, which must have been asked for."""
     assert row.reply is not None, f"nothing was asked: {row}"
     return row.reply.text
+
+
+def fired(shape: str) -> list[int]:
+    """The places of the edits in what shaped a reply."""
+    return [int(place) for place in shape.rpartition(";")[2].split(",") if place]
 
 
 # -- one checkpoint ------------------------------------------------------------------------------
@@ -234,14 +240,14 @@ def age_deciles(own: Sequence[Row], paraphrases: Sequence[Row]) -> list[dict[str
             "accuracy": macro([r for r in own if low <= r.place < high], right),
             "generality": macro([r for r in paraphrases if low <= r.place < high], right),
         }
-        for decile, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False), 1)
+        for decile, (low, high) in enumerate(pairwise(bounds), 1)
     ]
 
 
 def _gate(inside: Sequence[Row], local: Sequence[Row]) -> dict[str, Any]:
     """How often the edit asked about shapes the reply, and how often any shapes a bystander's."""
     return {
-        "hits": rate((r.subject, float(str(r.place) in r.shape.split(","))) for r in inside),
+        "hits": rate((r.subject, float(r.place in fired(r.shape))) for r in inside),
         "false_fires": rate((r.subject, float(bool(r.shape))) for r in local),
     }
 
@@ -284,7 +290,7 @@ def scalability(alone: Sequence[Row], own: Sequence[Row], *, relative: bool = Fa
 def _relative_loss(t: np.ndarray) -> np.ndarray:
     before = np.where(t[..., 0] > 0, t[..., 0], np.nan)
     loss = (t[..., 0] - t[..., 1]) / before
-    return np.nan_to_num(loss, nan=0.0)
+    return np.asarray(np.nan_to_num(loss, nan=0.0))
 
 
 def seconds(taken: Sequence[float]) -> dict[str, Any] | None:
@@ -297,5 +303,3 @@ def seconds(taken: Sequence[float]) -> dict[str, Any] | None:
 def ratio(now: float | None, base: float | None) -> float | None:
     """A perplexity over the base model's."""
     return None if now is None or not base else now / base
-
-

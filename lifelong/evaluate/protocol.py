@@ -1,9 +1,9 @@
 """How a model is asked: free greedy generation, KV cache on, and where a reply ends.
 
-    chat        the prompt, verbatim, is the user's message; the model ends its reply itself, or is
-                cut after 48 new tokens (`truncated`)
-    completion  the raw text is continued; the reply ends with its line or its sentence, or is cut
-                after 16 new tokens (`truncated`)
+chat        the prompt, verbatim, is the user's message; the model ends its reply itself, or is
+            cut after 48 new tokens (`truncated`)
+completion  the raw text is continued; the reply ends with its line or its sentence, or is cut
+            after 16 new tokens (`truncated`)
 """
 
 import os
@@ -18,6 +18,8 @@ import torch
 from lifelong.generate import Generate
 from lifelong.lm import LM
 from lifelong.prompt import Prompt, chat_prompt, pad_left
+
+Key = tuple[str, str]  # a prompt, and what shapes its reply
 
 GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": True}
 
@@ -89,7 +91,7 @@ def _reply(lm: LM, protocol: Protocol, row: list[int], seconds: float) -> Reply:
     ends = _ends(lm)
     stop = next((place for place, token in enumerate(row) if token in ends), None)
     said = tuple(row[:stop])
-    whole = str(lm.tokenizer.decode(said, skip_special_tokens=True)).strip()
+    whole = str(lm.tokenizer.decode(list(said), skip_special_tokens=True)).strip()
     text = protocol.cut(whole)
     stopped = stop is not None or (not protocol.chat and bool(_END.search(whole)))
     return Reply(text, said, not stopped and len(said) >= protocol.new_tokens, seconds)
@@ -101,9 +103,7 @@ def _ends(lm: LM) -> frozenset[int]:
     return frozenset(ends if isinstance(ends, (list, tuple)) else [] if ends is None else [ends])
 
 
-def batches(
-    lm: LM, protocol: Protocol, prompts: Mapping[str, Prompt]
-) -> Iterator[tuple[str, ...]]:
+def batches(lm: LM, protocol: Protocol, prompts: Mapping[Key, Prompt]) -> Iterator[list[Key]]:
     """The keys of `prompts` in batches alike in length and sized to the machine's memory.
 
     A pure function of prompts, model and machine: the same prompts give the same batches.
@@ -113,7 +113,7 @@ def batches(
     while ranked:
         widest = lengths[ranked[0]] + _ROOM + protocol.new_tokens
         size = rows_that_fit(lm, widest)
-        yield tuple(ranked[:size])
+        yield ranked[:size]
         ranked = ranked[size:]
 
 
@@ -130,5 +130,5 @@ def rows_that_fit(lm: LM, tokens: int) -> int:
 def _memory(device: torch.device) -> int:
     """Bytes that the device has in all: what is free just now would make batches random."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return int(cast("Any", torch.cuda.get_device_properties(device)).total_memory)
+    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))

@@ -7,7 +7,7 @@ whole checkpoints or none; replies are kept batch by batch. Any figure can be re
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, Self
@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 from sqlite_utils import Database
 from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # pysqlite3 if installed
 
-from lifelong.errors import BadRun, OtherRun, OutUnusable
-from lifelong.evaluate.protocol import Reply
+from lifelong.errors import OtherRun, OutUnusable
+from lifelong.evaluate.protocol import Key, Reply
 from lifelong.evaluate.records import ProbeKind
 from store.records import canonical
 
@@ -24,7 +24,6 @@ BASE = "base"  # whose replies are the untouched model's
 ALONE = 0  # the checkpoint of edits that were each made alone, on a fresh base (Eq. 11)
 
 Kind = Literal["own"] | ProbeKind
-Key = tuple[str, str]  # (prompt, what shaped the reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,10 @@ class Row:
     base: Reply | None = None
     measured: Mapping[str, float] = field(default_factory=dict)
 
+    def measuring(self, more: Mapping[str, float]) -> "Row":
+        """The row with more likelihoods."""
+        return replace(self, measured={**self.measured, **more})
+
 
 class Answers:
     """Replies in a SQLite file: `source` says whose, `stage` when in a run they were made."""
@@ -56,7 +59,7 @@ class Answers:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = Database(sqlite3.connect(path, isolation_level=None, timeout=30))
-            self._db["reply"].create(
+            self._db.table("reply").create(
                 {"source": str, "prompt": str, "shape": str, "stage": str, "text": str}
                 | {"ids": str, "truncated": int, "seconds": float},
                 pk=("source", "prompt", "shape"),
@@ -80,7 +83,7 @@ class Answers:
             for (prompt, shape), reply in said.items()
         ]
         with self.transaction() as db:
-            db["reply"].upsert_all(rows, pk=("source", "prompt", "shape"))
+            db.table("reply").upsert_all(rows, pk=("source", "prompt", "shape"))
 
     def known(self, source: str) -> dict[Key, tuple[str, Reply]]:
         """(prompt, shape) -> (stage, reply) of one source."""
@@ -111,25 +114,25 @@ class Raw(Answers):
         raw = cls(folder / "raw.db")
         db = raw._db
         with raw.transaction():
-            db["run"].create({"name": str, "value": str}, pk="name", if_not_exists=True)
-            db["probe"].create(
+            db.table("run").create({"name": str, "value": str}, pk="name", if_not_exists=True)
+            db.table("probe").create(
                 {"method": str, "checkpoint": int, "number": int, "place": int, "subject": str}
                 | {"kind": str, "prompt": str, "accepted": str, "old": str, "shape": str}
                 | {"measured": str},
                 pk=("method", "checkpoint", "number"),
                 if_not_exists=True,
             )
-            db["cost"].create(
+            db.table("cost").create(
                 {"method": str, "checkpoint": int, "value": str},
                 pk=("method", "checkpoint"),
                 if_not_exists=True,
             )
-            db["written"].create(
+            db.table("written").create(
                 {"method": str, "place": int, "seconds": float, "refused": str},
                 pk=("method", "place"),
                 if_not_exists=True,
             )
-            db["phase"].create({"name": str, "seconds": float}, pk="name", if_not_exists=True)
+            db.table("phase").create({"name": str, "seconds": float}, pk="name", if_not_exists=True)
         raw._claim(identity)
         return raw
 
@@ -148,7 +151,7 @@ class Raw(Answers):
 
     def note(self, name: str, value: object) -> None:
         """Keep a value under a name."""
-        self._db["run"].upsert({"name": name, "value": canonical(value)}, pk="name")
+        self._db.table("run").upsert({"name": name, "value": canonical(value)}, pk="name")
 
     def noted(self, name: str) -> Any:
         """What was kept under a name; None where nothing was."""
@@ -160,7 +163,7 @@ class Raw(Answers):
     def wrote(self, method: str, places: Sequence[int], seconds: float, why: Sequence[str]) -> None:
         """A batch of edits took `seconds` each; `why` says of each why it was refused, or ""."""
         with self.transaction() as db:
-            db["written"].upsert_all(
+            db.table("written").upsert_all(
                 (
                     {"method": method, "place": place, "seconds": seconds, "refused": refused}
                     for place, refused in zip(places, why, strict=True)
@@ -180,7 +183,7 @@ class Raw(Answers):
     ) -> None:
         """Write a whole checkpoint."""
         with self.transaction() as db:
-            db["probe"].upsert_all(
+            db.table("probe").upsert_all(
                 (
                     {"method": method, "checkpoint": checkpoint, "number": number} | _flat(row)
                     for number, row in enumerate(rows)
@@ -188,7 +191,7 @@ class Raw(Answers):
                 pk=("method", "checkpoint", "number"),
             )
             cost = {"method": method, "checkpoint": checkpoint, "value": canonical(costs)}
-            db["cost"].upsert(cost, pk=("method", "checkpoint"))
+            db.table("cost").upsert(cost, pk=("method", "checkpoint"))
 
     def costs(self, method: str, checkpoint: int) -> dict[str, Any] | None:
         """The costs of a checkpoint; None where it is not finished."""

@@ -1,18 +1,16 @@
 """The stream of edits, and what is asked about them at a checkpoint."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from random import Random
 
 from lifelong.evaluate.raw import Row
 from lifelong.evaluate.records import LOCALITY, Case, Probe
-from lifelong.fact import facts
+from lifelong.fact import Fact, facts
 from store import Edit
 
 SCORED = 1_000  # edits that a checkpoint scores; above, a sample of so many, alike in age
 AGES = 10  # groups of edits by age
-
-_ALWAYS = LOCALITY | {"paraphrase"}  # asked about every scored edit, the others about a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,8 @@ def stream(cases: Sequence[Case]) -> list[Item]:
 
 def standing(items: Sequence[Item]) -> list[Item]:
     """Those whose fact no later one states anew: of several targets, the last counts."""
-    seen, kept = set(), []
+    seen: set[Fact] = set()
+    kept: list[Item] = []
     for item in reversed(items):
         mine = facts(item.edit)
         if seen.isdisjoint(mine):
@@ -95,11 +94,14 @@ def scored(items: Sequence[Item], ranked: Sequence[float]) -> list[Item]:
     return [item for group in groups(items) for item in drawn(group, ranked, SCORED // AGES)]
 
 
-def asked(items: Sequence[Item], sample: Sequence[Item]) -> Iterator[Row]:
-    """What is asked: own prompts, paraphrases and locality of all, every probe of the sample."""
-    places = {item.place for item in sample}
+def asked(items: Sequence[Item], places: Set[int], *, gated: bool) -> Iterator[Row]:
+    """What is asked: own prompts and paraphrases of all, every probe of the edits at `places`.
+
+    Locality of all too, where a gate lets most of it through to the base model (`gated`).
+    """
+    always = {"paraphrase"} | (LOCALITY if gated else frozenset())
     for item in items:
         yield item.own()
         for probe in item.probes:
-            if probe.kind in _ALWAYS or item.place in places:
+            if probe.kind in always or item.place in places:
                 yield item.row(probe)

@@ -1,0 +1,45 @@
+"""`lifelong eval` as a function: load, run, compute, write down."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lifelong.errors import OutUnusable
+from lifelong.evaluate import report
+from lifelong.evaluate.config import Config
+from lifelong.evaluate.datasets import load
+from lifelong.evaluate.results import results
+from lifelong.evaluate.run import Bench, Tell, check, measure
+
+
+def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str, Any]:
+    """Measure, and leave results.json, report.md and plots in `config.out`.
+
+    Raises BadDataset, BadRun, OutUnusable, OtherRun, ModelError, StoreError.
+    """
+    dataset = load(config.file, limit=config.edits)
+    cases = dataset.cases
+    check(config, len(cases))
+    _writable(config.out)
+    bench = bench or Bench.load(config)
+    about = {"sha256": dataset.sha256, "format": dataset.format}
+    raw = measure(config, cases, bench, about, tell)
+    config = replace(config, checkpoints=config.checkpoints or (len(cases),))
+    try:
+        found = results(raw, config, {"data": about | {"account": dataset.lines()}})
+    finally:
+        raw.close()
+    report.write(config.out, found)
+    return found
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise OutUnusable(
+            f"{folder} cannot be written to ({exc.strerror}).", "Name another folder with --out."
+        ) from exc

@@ -98,8 +98,8 @@ def load(
 
     `target` and `all_probes` are what `formats.Options` says.
 
-    Raises UnknownFormat, MixedFormats, BadRecord or EmptyDataset, with the line; BadDataset where
-    the file cannot be read.
+    Raises UnknownFormat, MixedFormats, BadRecord or EmptyDataset, with the line, for what was read;
+    BadDataset where the file cannot be opened.
     """
     path, options = Path(path), Options(target, all_probes)
     data = _bytes(path)
@@ -152,7 +152,7 @@ class _Seen:
         """Remember `case`, and which of its facts an earlier one settled."""
         self._asked.add(_asked(case))
         for edit in case.edits:
-            rivals = [self._said[fact] for fact in sorted(facts(edit)) if fact in self._said]
+            rivals = [self._said[fact] for fact in facts(edit) if fact in self._said]
             if rivals:
                 line, target = max(rivals)
                 self.repeats.append(Repeat(case.line, line, not same(target, edit.target)))

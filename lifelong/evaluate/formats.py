@@ -48,7 +48,7 @@ class Fields:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A text, a list of them or a list of lists of aliases, as one list; () if missing."""
-        found = tuple(_flat(self.values.get(name, ())))
+        found = tuple(_flat(self.values.get(name)))
         if not all(isinstance(text, str) for text in found):
             raise self._wrong(name, "a text or a list of texts")
         return tuple(str(text).strip() for text in found)
@@ -59,14 +59,14 @@ class Fields:
 
     def each(self, name: str) -> list["Fields"]:
         """The fields of every object in a list; [] if missing."""
-        values = self.values.get(name, [])
-        if not isinstance(values, list):
+        values = self.values.get(name)
+        if not isinstance(values, list | None):
             raise self._wrong(name, "a list of objects")
-        return [self._object(f"{name}[{i}]", value) for i, value in enumerate(values)]
+        return [self._object(f"{name}[{i}]", value) for i, value in enumerate(values or ())]
 
     def groups(self, name: str) -> list[tuple[str, "Fields"]]:
         """(group, fields) of every object in an object of lists; [] if missing."""
-        if name not in self.values:
+        if self.values.get(name) is None:
             return []
         inner = self.inside(name)
         return [(group, fields) for group in inner.values for fields in inner.each(group)]
@@ -90,7 +90,9 @@ class Fields:
 
 
 def _flat(value: object) -> Iterable[object]:
-    return chain.from_iterable(map(_flat, value)) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, list):
+        return chain.from_iterable(map(_flat, value))
+    return () if value is None else (value,)
 
 
 # --- the parts of a case ------------------------------------------------------------------------
@@ -113,9 +115,13 @@ def _follows(edit: Edit, prompt: str, answers: tuple[str, ...]) -> Probe:
 
 
 def _case(
-    fields: Fields, edit: Edit, probes: Iterable[Probe], old: tuple[str, ...] = (),
+    fields: Fields,
+    edit: Edit,
+    probes: Iterable[Probe],
+    old: tuple[str, ...] = (),
+    *,
     aliases: tuple[str, ...] = (),
-) -> Case:  # fmt: skip
+) -> Case:
     """A record with one edit."""
     edit = replace(edit, old=old[0] if old else None)
     return Case(fields.line, (edit,), tuple(probes), (_unique(edit.target, *aliases),), (old,))
@@ -162,7 +168,7 @@ def _zsre(r: Fields, options: Options) -> Case:
     if alt and "portability" in r.values:
         hop = r.inside("portability")
         probes += (_follows(edit, hop.text("New Question"), hop.texts("New Answer")),)
-    return _case(r, edit, probes, right if alt else (), () if alt else right)
+    return _case(r, edit, probes, right if alt else (), aliases=() if alt else right)
 
 
 def _knowedit(r: Fields, _: Options) -> Case:
@@ -202,7 +208,8 @@ def _mquake(r: Fields, _: Options) -> Case:
         prompt = _filled(rewrite.text("prompt"), subject)
         edits.append(Edit(prompt, new, subject, rewrite.text("relation_id"), true))
         accepted.append(_aliases(new, rewrite.text("question"), hops))
-        old.append(_aliases(true, rewrite.text("question"), before))
+        names = _aliases(true, rewrite.text("question"), before)  # less those that both bear
+        old.append((true, *(name for name in names[1:] if name not in accepted[-1])))
     probes = [Probe("paraphrase", asked[i], accepted[i], i) for i in range(len(edits))]
     answers = _unique(r.text("new_answer"), *r.texts("new_answer_alias"))
     probes += [Probe("multihop", text, answers, 0, len(hops)) for text in r.texts("questions")]
@@ -244,8 +251,8 @@ def _templama(r: Fields, _: Options) -> Case:
     if not names:
         raise BadRecord(f"{r.where}: there is no 'answer'.", _SHAPE)
     before, _gap, after = r.text("query").partition(_BLANK)
-    asks = normalise(after)
-    prompt = f"{before}Who{after.rstrip('.')}?" if asks else before.strip()
+    # Relations whose gap does not come last are those of persons: heads, chairs, coaches.
+    prompt = f"{before}Who{after.rstrip('.')}?" if normalise(after) else before.strip()
     return _case(r, Edit(prompt, names[0], None, r.text("relation")), (), aliases=names)
 
 
@@ -274,6 +281,7 @@ def _knowledge_editor(r: Fields, _: Options) -> Case:
 
 
 def _qaedit(r: Fields, _: Options) -> Case:
+    """QAEdit: questions whose subject is a span of them."""
     edit = Edit(r.text("prompt"), r.text("target"), r.text("subject"))
     probes = _asks("paraphrase", r.texts("rephrase"), (edit.target,))
     for probe in r.each("locality"):
@@ -291,12 +299,18 @@ def _unke(r: Fields, _: Options) -> Case:
 
 def _own(r: Fields, _: Options) -> Case:
     """Our own JSONL, as `lifelong import` reads it. Its locality may be about anything."""
-    edit = edit_of(r.values)
-    probes = _asks("paraphrase", edit.paraphrases, (edit.target,))
-    probes += _asks("far", edit.locality)
-    probes += tuple(_follows(edit, probe.prompt, (probe.target,)) for probe in edit.portability)
-    bare = replace(edit, paraphrases=(), locality=(), portability=())
-    return _case(r, bare, probes, (edit.old,) if edit.old else ())
+    provenance = edit_of(r.values).provenance  # which also refuses unknown fields
+    subject, relation = (next(iter(r.texts(name)), None) for name in ("subject", "relation"))
+    edit = Edit(
+        r.text("prompt"), r.text("target"), subject or None, relation or None, provenance=provenance
+    )
+    probes = _asks("paraphrase", r.texts("paraphrases"), (edit.target,))
+    probes += _asks("far", r.texts("locality"))
+    probes += tuple(
+        _follows(edit, probe.text("prompt"), probe.texts("target"))
+        for probe in r.each("portability")
+    )
+    return _case(r, edit, probes, r.texts("old"))
 
 
 def _filled(template: str, subject: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelong.errors import OutUnusable
-from lifelong.evaluate import report
+from lifelong.evaluate import hygiene, report
 from lifelong.evaluate.config import Config
 from lifelong.evaluate.datasets import load
 from lifelong.evaluate.results import results
@@ -19,15 +19,21 @@ def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str
     Raises BadDataset, BadRun, OutUnusable, OtherRun, ModelError, StoreError.
     """
     dataset = load(config.file, limit=config.edits)
-    cases = dataset.cases
-    check(config, len(cases))
+    check(config, len(dataset.cases))
+    clean = hygiene.clean(dataset.cases)
+    cases = [
+        replace(case, probes=(*case.probes, *hygiene.derived(case, config.seed)))
+        for case in clean.cases
+    ]
     _writable(config.out)
     bench = bench or Bench.load(config)
     about = {"sha256": dataset.sha256, "format": dataset.format}
     raw = measure(config, cases, bench, about, tell)
     config = replace(config, checkpoints=config.checkpoints or (len(cases),))
     try:
-        found = results(raw, config, {"data": about | {"account": dataset.lines()}})
+        found = results(
+            raw, config, {"data": about | {"account": [*dataset.lines(), *clean.lines()]}}
+        )
     finally:
         raw.close()
     report.write(config.out, found)

@@ -123,7 +123,7 @@ def rows_that_fit(lm: LM, tokens: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or lm.hidden // config.num_attention_heads
     size = torch.empty(0, dtype=lm.dtype).element_size()
-    row = tokens * 2 * lm.layers * heads * width * size + 3 * 4 * int(config.vocab_size)
+    row = int(tokens * 2 * lm.layers * heads * width * size + 3 * 4 * config.vocab_size)
     return max(1, min(_BATCH, _memory(lm.device) // _SHARE // row))
 
 
@@ -131,4 +131,4 @@ def _memory(device: torch.device) -> int:
     """Bytes that the device has in all: what is free just now would make batches random."""
     if device.type == "cuda":
         return int(cast("Any", torch.cuda.get_device_properties(device)).total_memory)
-    return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

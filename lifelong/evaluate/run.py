@@ -12,7 +12,7 @@ on from there: whole checkpoints are skipped, replies are not asked for again, e
 
 import hashlib
 import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -256,10 +256,11 @@ class _Run:
         with self._raw.phase("facts of the baselines"):
             who.at(items)
         chosen = self._chosen(step)
-        sample = drawn(chosen, self._ranks, self._config.probes)
-        rows = self._answered(who, base, list(asked(chosen, sample)), step)
+        sample = {item.place for item in drawn(chosen, self._ranks, self._config.probes)}
+        rows = list(asked(chosen, sample, gated=who.gated))
+        rows = self._answered(who, base, rows, step, sample)
         with self._raw.phase("likelihoods"):
-            rows = self._measured(who, rows, {item.place for item in sample})
+            rows = self._measured(who, rows, sample)
         costs = {
             "edits": len(items),
             "superseded": len(items) - len(standing(items)),
@@ -282,8 +283,18 @@ class _Run:
             "proof": self._proof(who, base, rows) if last else None,
         }
 
-    def _answered(self, who: Contender, base: NoEdits, rows: Sequence[Row], step: int) -> list[Row]:
-        """The rows with what shapes their replies; every reply that they need is known then."""
+    def _answered(
+        self,
+        who: Contender,
+        base: NoEdits,
+        rows: Sequence[Row],
+        step: int,
+        sample: Set[int] = frozenset(),
+    ) -> list[Row]:
+        """The rows with what shapes their replies, and the replies.
+
+        Also the base model's where they are compared: locality, and own prompts of the `sample`.
+        """
         texts = list(dict.fromkeys(row.prompt for row in rows))
         with self._raw.phase("routes"):
             self._tell(f"{who.name}, {step} records: routes", 0, len(texts))
@@ -293,7 +304,8 @@ class _Run:
         shaped = {(row.prompt, row.shape) for row in rows if row.shape}
         plain = {(row.prompt, "") for row in rows if bool(row.shape) == (row.kind in LOCALITY)}
         if self._protocol.chat:
-            plain |= {(row.prompt, "") for row in rows if row.kind == "own"}
+            own = (row for row in rows if row.kind == "own" and row.place in sample)
+            plain |= {(row.prompt, "") for row in own}
         with self._raw.phase(f"answers of {who.name}"):
             self._ask(who, who.name, stage, shaped)
         self._recall(plain)
@@ -362,7 +374,7 @@ class _Run:
 
     # -- likelihoods -----------------------------------------------------------------------------
 
-    def _measured(self, who: Contender, rows: Sequence[Row], places: set[int]) -> list[Row]:
+    def _measured(self, who: Contender, rows: Sequence[Row], places: Set[int]) -> list[Row]:
         """The rows, those about `places` with their likelihoods."""
         self._tell(f"{who.name}: likelihoods", 0, 1)
         mine = [row for row in rows if row.place in places]

@@ -12,6 +12,9 @@ from store import Edit
 SCORED = 1_000  # edits that a checkpoint scores; above, a sample of so many, alike in age
 AGES = 10  # groups of edits by age
 
+# Kinds of probes that ask for the fact itself: saying its old answer is wrong there.
+_ABOUT_IT = frozenset("paraphrase prefixed generation negated alias residual".split())
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -35,7 +38,7 @@ class Item:
 
     def row(self, probe: Probe) -> Row:
         """One of its probes."""
-        old = self.old if probe.kind not in LOCALITY else ()
+        old = self.old if probe.kind in _ABOUT_IT else ()
         return Row(self.place, self.subject, probe.kind, probe.prompt, probe.answers, old)
 
 

@@ -10,6 +10,7 @@ from typer import Argument, BadParameter, Option
 
 from lifelong.cli.setup import Setup, stderr, table
 from lifelong.evaluate.config import Config, Order
+from lifelong.evaluate.report import COLUMNS, summary
 
 
 def eval_(
@@ -56,12 +57,11 @@ def eval_(
         scalability,
         perplexity,
     )
-    from lifelong.evaluate.eval import evaluate  # here: torch takes seconds, other commands none
+    from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load
 
     with _progress() as tell:
         found = evaluate(config, tell)
-    columns = ("method", "checkpoint", "accuracy", "generality", "locality", "seconds_per_edit")
-    setup.show(found, table(columns, ()))
+    setup.show(found, table(COLUMNS, summary(found["results"])))
 
 
 def _names(given: str) -> tuple[str, ...]:

@@ -20,8 +20,6 @@ WINDOWS = 20  # of held-out text, unless it is shorter
 WINDOW = 512  # tokens
 NEIGHBOURS = 2  # of an edit, whose labelled answers are compared with its target
 
-_BATCH = 8
-
 Ids = tuple[int, ...]
 
 
@@ -33,32 +31,18 @@ class Scored:
     first: tuple[bool, ...]
 
 
-def score(lm: LM, pairs: Sequence[tuple[Ids, Ids]]) -> list[Scored]:
-    """Each (prompt, continuation) by one forward pass; a prompt has at least one token."""
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-    scored: dict[int, Scored] = {}
-    for start in range(0, len(order), _BATCH):
-        some = order[start : start + _BATCH]
-        scored.update(zip(some, _batch(lm, [pairs[i] for i in some]), strict=True))
-    return [scored[i] for i in range(len(pairs))]
+def score(lm: LM, prompt: Ids, said: Ids) -> Scored:
+    """A continuation, by one forward pass of its own: in a batch, padding would decide last bits.
 
-
-def _batch(lm: LM, pairs: Sequence[tuple[Ids, Ids]]) -> Iterator[Scored]:
-    rows = [[*prompt, *said] for prompt, said in pairs]
-    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for place, row in enumerate(rows):  # padded on the right: nothing looks ahead
-        ids[place, : len(row)] = torch.tensor(row)
-        mask[place, : len(row)] = 1
+    The prompt has at least one token.
+    """
     with torch.inference_mode():
-        inputs = {"input_ids": ids.to(lm.device), "attention_mask": mask.to(lm.device)}
-        logits = lm.model(**inputs).logits  # (B, T, V)
-    for row, (prompt, said) in zip(logits, pairs, strict=True):
-        before = row[len(prompt) - 1 : len(prompt) + len(said) - 1].float()
-        wanted = torch.tensor(list(said), device=before.device)
-        nats = -before.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
-        first = before.argmax(-1) == wanted
-        yield Scored(tuple(nats.tolist()), tuple(first.tolist()))
+        ids = torch.tensor([[*prompt, *said]], device=lm.device)
+        logits = lm.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float()
+        wanted = torch.tensor(said, dtype=torch.long, device=lm.device)
+        nats = -logits.log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+        first = logits.argmax(-1) == wanted
+    return Scored(tuple(nats.tolist()), tuple(first.tolist()))
 
 
 class Likelihoods:
@@ -109,9 +93,9 @@ class Likelihoods:
     def _score(self, state: str, asked: Sequence[tuple[str, Ids]]) -> list[Scored]:
         prompts = {text: self._ids(text) for text, _ in asked}
         keys = [(state, prompts[text], tuple(said)) for text, said in asked]
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        found = score(self._lm, [(prompt, said) for _, prompt, said in new])
-        self._known.update(zip(new, found, strict=True))
+        for key in keys:
+            if key not in self._known:
+                self._known[key] = score(self._lm, *key[1:])
         return [self._known[key] for key in keys]
 
     def _ids(self, text: str) -> tuple[int, ...]:
@@ -174,9 +158,6 @@ def perplexity(lm: LM, text: str) -> float | None:
     ids = tuple(lm.tokenizer.encode(text, add_special_tokens=False)[: WINDOWS * WINDOW])
     windows = [ids[start : start + WINDOW] for start in range(0, len(ids), WINDOW)]
     nats = [
-        n
-        for window in windows
-        if len(window) > 1
-        for n in score(lm, [(window[:1], window[1:])])[0].nats
+        n for window in windows if len(window) > 1 for n in score(lm, window[:1], window[1:]).nats
     ]
     return exp(sum(nats) / len(nats)) if nats else None

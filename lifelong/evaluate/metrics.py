@@ -36,15 +36,14 @@ Units = Iterable[tuple[str, Sequence[float]]]  # (subject, summands)
 FRAMES = 5  # commonest sentences around subject and target
 
 _DRAWS = 1_000
+_SEED = 0
 _AGES = 10
 
 
 # -- figures -------------------------------------------------------------------------------------
 
 
-def estimate(
-    units: Units, value: Callable[[np.ndarray], np.ndarray], seed: int = 0
-) -> dict[str, Any] | None:
+def estimate(units: Units, value: Callable[[np.ndarray], np.ndarray]) -> dict[str, Any] | None:
     """`value` of the summed summands, with its interval; None without units.
 
     `value` maps (..., summands) to (...); `n` counts units.
@@ -57,15 +56,15 @@ def estimate(
     if not n:
         return None
     table = np.stack([sums[subject] for subject in sums])  # (subjects, summands)
-    draws = np.random.default_rng(seed).integers(len(table), size=(_DRAWS, len(table)))
+    draws = np.random.default_rng(_SEED).integers(len(table), size=(_DRAWS, len(table)))
     counts = np.stack([np.bincount(draw, minlength=len(table)) for draw in draws])
     low, high = np.quantile(value(counts @ table), [0.025, 0.975])
     return {"value": float(value(table.sum(0))), "n": n, "low": float(low), "high": float(high)}
 
 
-def rate(values: Iterable[tuple[str, float]], seed: int = 0) -> dict[str, Any] | None:
+def rate(values: Iterable[tuple[str, float]]) -> dict[str, Any] | None:
     """The mean of (subject, value)."""
-    return estimate(((s, (v, 1.0)) for s, v in values), lambda t: t[..., 0] / t[..., 1], seed)
+    return estimate(((s, (v, 1.0)) for s, v in values), lambda t: t[..., 0] / t[..., 1])
 
 
 def macro(rows: Iterable[Row], value: Callable[[Row], float]) -> dict[str, Any] | None:

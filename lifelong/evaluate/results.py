@@ -1,7 +1,6 @@
 """From raw.db to the JSON that a run leaves: nothing is measured here, all of it can be redone."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from lifelong.evaluate import metrics
@@ -14,14 +13,14 @@ def results(raw: Raw, config: Config, about: dict[str, Any]) -> dict[str, Any]:
     """`{"run": ..., "results": [one entry for every method and checkpoint]}`."""
     undo = raw.noted("undo")
     run = {
-        **{k: str(v) if k in ("file", "out") else v for k, v in asdict(config).items()},
+        "name": config.model,
+        "file": str(config.file),
         **raw.noted("identity"),
-        "perplexity_file": None if config.perplexity is None else str(config.perplexity),
         **about,
+        "new_tokens": PROTOCOLS[config.protocol].new_tokens,
         "undo": undo and {**undo, "seconds": metrics.seconds(undo["seconds"])},
         "seconds": {name: round(taken, 3) for name, taken in raw.phases().items()},
     }
-    run.pop("perplexity")
     entries = [e for name in (config.method, *config.baselines) for e in _of(raw, config, name)]
     return {"run": run, "results": entries}
 

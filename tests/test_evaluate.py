@@ -523,3 +523,20 @@ def test_a_folder_that_cannot_be_written_is_refused(
 def test_edits_are_so_many_records(go: Callable[..., dict[str, Any]]) -> None:
     [entry] = go("few", edits=5, checkpoints=())["results"]
     assert (entry["checkpoint"], entry["edits"], entry["age_deciles"]) == (5, 5, None)
+
+
+@pytest.mark.real
+def test_smollm2_keeps_its_edits(
+    real_lm: LM, real_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "records.jsonl"
+    file.write_text("\n".join(map(json.dumps, records(3))))
+    config = Config(file, tmp_path, probes=1, scalability=1, baselines=("none",))
+    after, before = evaluate(config, lambda *_: None, Bench(real_lm, real_encoder, real_encoder))[
+        "results"
+    ]
+    assert after["accuracy"]["value"] == 1
+    assert before["accuracy"]["value"] == 0
+    assert after["reply_perplexity_ratio"]["value"] > 0
+    assert after["proof"]["equal"] == after["proof"]["n"]

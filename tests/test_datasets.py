@@ -440,6 +440,13 @@ def test_another_target_for_the_same_fact_is_kept_and_told(given: Load) -> None:
     assert "edits that contradict an earlier one, which they supersede: 1 (line 2)" in data.lines()
 
 
+def test_an_edit_may_contradict_one_and_repeat_another(given: Load) -> None:
+    head = {"subject": "Acme", "relation": "head"}
+    by_prompt, by_relation = OWN, {"prompt": "The head?", "target": "Eve"} | head
+    data = given([by_prompt, by_relation, OWN | head | {"target": "Eve"}])
+    assert [(r.line, r.earlier, r.conflicts) for r in data.repeats] == [(3, 2, True)]
+
+
 def test_edits_that_records_share_are_kept(given: Load) -> None:
     data = given([MQUAKE, MQUAKE | {"questions": ["Which continent has Acme?"]}, MQUAKE])
     assert (data.read, len(data.cases), data.edits) == (3, 2, 4)

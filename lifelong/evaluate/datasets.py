@@ -154,8 +154,9 @@ class _Seen:
         for edit in case.edits:
             rivals = [self._said[fact] for fact in facts(edit) if fact in self._said]
             if rivals:
-                line, target = max(rivals)
-                self.repeats.append(Repeat(case.line, line, not same(target, edit.target)))
+                latest = max(line for line, _ in rivals)
+                conflicts = not all(same(target, edit.target) for _, target in rivals)
+                self.repeats.append(Repeat(case.line, latest, conflicts))
             self._said.update(dict.fromkeys(facts(edit), (case.line, edit.target)))
 
 

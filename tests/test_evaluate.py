@@ -1,7 +1,7 @@
 """The evaluation harness: metrics against figures worked out by hand, runs on tiny models."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import exp
 from pathlib import Path
@@ -327,7 +327,7 @@ def records(number: int = 12) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def go(
     tmp_path_factory: pytest.TempPathFactory, hash_encoder: Any, make_lm: Callable[..., LM]
-) -> Iterator[Callable[..., dict[str, Any]]]:
+) -> Callable[..., dict[str, Any]]:
     """`go(out, tell=, twin=, ...)`: a run on a tiny twin and a file of records."""
     folder = tmp_path_factory.mktemp("runs")
     file = folder / "records.jsonl"
@@ -341,12 +341,10 @@ def go(
     ) -> dict[str, Any]:
         small = {"checkpoints": (1, 12), "probes": 4, "scalability": 2}
         config = Config(file, folder / out, **small | options)
-        bench = Bench(make_lm(**twin or {}), hash_encoder, hash_encoder)
+        bench = Bench(make_lm(**twin or {}), hash_encoder, hash_encoder, folder / "cache")
         return evaluate(config, tell, bench) | {"folder": config.out}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIFELONG_CACHE", str(folder / "cache"))
-        yield measure
+    return measure
 
 
 WHOLE = {"baselines": ("none", "rag", "context"), "order": "shuffled", "seed": 2}
@@ -401,6 +399,7 @@ def test_the_folder_tells_it_all(whole: dict[str, Any]) -> None:
     found = {k: v for k, v in whole.items() if k != "folder"}
     assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(found))
     assert found["run"]["seconds"].keys() >= {"edits", "routes", "answers of serac"}
+    assert all(spent.keys() == {"wall", "cpu"} for spent in found["run"]["seconds"].values())
     report = (out / "report.md").read_text()
     for said in ("12 corrections", "plain RAG", "Eq. 10", "superseded by a later edit: 1"):
         assert said in report
@@ -526,16 +525,12 @@ def test_edits_are_so_many_records(go: Callable[..., dict[str, Any]]) -> None:
 
 
 @pytest.mark.real
-def test_smollm2_keeps_its_edits(
-    real_lm: LM, real_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+def test_smollm2_keeps_its_edits(real_lm: LM, real_encoder: Any, tmp_path: Path) -> None:
     file = tmp_path / "records.jsonl"
     file.write_text("\n".join(map(json.dumps, records(3))))
     config = Config(file, tmp_path, probes=1, scalability=1, baselines=("none",))
-    after, before = evaluate(config, lambda *_: None, Bench(real_lm, real_encoder, real_encoder))[
-        "results"
-    ]
+    bench = Bench(real_lm, real_encoder, real_encoder, tmp_path)
+    after, before = evaluate(config, lambda *_: None, bench)["results"]
     assert after["accuracy"]["value"] == 1
     assert before["accuracy"]["value"] == 0
     assert after["reply_perplexity_ratio"]["value"] > 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Literal, Self
 
 from sqlite_utils import Database
@@ -132,7 +132,9 @@ class Raw(Answers):
                 pk=("method", "place"),
                 if_not_exists=True,
             )
-            db.table("phase").create({"name": str, "seconds": float}, pk="name", if_not_exists=True)
+            db.table("phase").create(
+                {"name": str, "wall": float, "cpu": float}, pk="name", if_not_exists=True
+            )
         raw._claim(identity)
         return raw
 
@@ -222,20 +224,21 @@ class Raw(Answers):
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the seconds of the block to those of `name`."""
-        began = perf_counter()
+        """Add the seconds of the block, by the clock and of this process, to those of `name`."""
+        began, used = perf_counter(), process_time()
         try:
             yield
         finally:
             self._db.execute(
-                "INSERT INTO phase VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET seconds = seconds + excluded.seconds",
-                [name, perf_counter() - began],
+                "INSERT INTO phase VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE "
+                "SET wall = wall + excluded.wall, cpu = cpu + excluded.cpu",
+                [name, perf_counter() - began, process_time() - used],
             )
 
-    def phases(self) -> dict[str, float]:
-        """Where the time went, in seconds."""
-        return dict(self._db.execute("SELECT name, seconds FROM phase ORDER BY seconds DESC"))
+    def phases(self) -> dict[str, dict[str, float]]:
+        """Where the time went, in seconds: the longest first."""
+        rows = self._db.execute("SELECT name, wall, cpu FROM phase ORDER BY wall DESC")
+        return {name: {"wall": round(wall, 2), "cpu": round(cpu, 2)} for name, wall, cpu in rows}
 
 
 def _flat(row: Row) -> dict[str, Any]:

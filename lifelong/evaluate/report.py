@@ -145,7 +145,10 @@ def _costs(run: Entry, last: Entry) -> Iterator[str]:
         f"model with the other half; all undone: {everything['equal']} of {everything['n']} logits "
         f"bitwise the base's, weights {'' if undo['weights'] else 'NOT '}the same"
     )
-    spent = ", ".join(f"{name} {taken:,.0f} s" for name, taken in run["seconds"].items())
+    spent = ", ".join(
+        f"{name} {s['wall']:,.0f} s ({s['cpu']:,.0f} s of CPU)"
+        for name, s in run["seconds"].items()
+    )
     yield f"- where the time went: {spent}\n"
 
 

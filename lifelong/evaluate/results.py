@@ -19,7 +19,7 @@ def results(raw: Raw, config: Config, about: dict[str, Any]) -> dict[str, Any]:
         **about,
         "new_tokens": PROTOCOLS[config.protocol].new_tokens,
         "undo": undo and {**undo, "seconds": metrics.seconds(undo["seconds"])},
-        "seconds": {name: round(taken, 3) for name, taken in raw.phases().items()},
+        "seconds": raw.phases(),
     }
     entries = [e for name in (config.method, *config.baselines) for e in _of(raw, config, name)]
     return {"run": run, "results": entries}

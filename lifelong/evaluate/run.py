@@ -47,11 +47,15 @@ PROOFS = 50  # probes on the base model's route that are asked all the same
 
 @dataclass(frozen=True)
 class Bench:
-    """The models of a run; `retriever` is the encoder as it ships, for the baselines."""
+    """The models of a run; `retriever` is the encoder as it ships, for the baselines.
+
+    Base answers are kept in the folder `cache` from run to run.
+    """
 
     lm: LM
     encoder: Encoder
     retriever: Encoder
+    cache: Path
 
     @classmethod
     def load(cls, config: Config) -> Self:
@@ -59,7 +63,7 @@ class Bench:
         lm = LM.of(*load_model(config.model, progress=False))
         encoder = load_encoder(config.encoder, progress=False, device=lm.device)
         plain = SentenceEncoder(resolve(config.encoder, progress=False), device=lm.device)
-        return cls(lm, encoder, plain)
+        return cls(lm, encoder, plain, default_cache())
 
 
 def check(config: Config, records: int) -> None:
@@ -92,7 +96,7 @@ def measure(config: Config, cases: Sequence[Case], bench: Bench, about: Any, tel
     """
     check(config, len(cases))
     raw = Raw.open(config.out, identity(config, bench, about))
-    answers = Answers(default_cache() / "base-answers.db")
+    answers = Answers(bench.cache / "base-answers.db")
     try:
         _Run(config, cases, bench, raw, answers, tell).all()
     except BaseException:

@@ -17,6 +17,7 @@ LOOKS = {  # colours that the colour-blind tell apart, marks that print tells ap
     "context": ("#009e73", "^", "facts in context"),
 }
 METHOD = ("#0072b2", "o")
+WIDTHS = (6, 4, 3, 1)  # thinner and thinner, for curves may coincide
 AGES = {"accuracy": ("#0072b2", "o"), "generality": ("#cc79a7", "D")}
 
 
@@ -43,11 +44,11 @@ def _by_edits(figure: Any, entries: Sequence[Entry], title: str) -> None:
     methods = list(dict.fromkeys(entry["method"] for entry in entries))
     steps = sorted({entry["edits"] for entry in entries})
     for axes, (name, label) in zip(figure.subplots(1, 3, sharey=True), PANELS.items(), strict=True):
-        for method in methods:
+        for width, method in zip(WIDTHS, methods, strict=False):
             colour, mark, legend = LOOKS.get(method, (*METHOD, method))
             mine = [entry for entry in entries if entry["method"] == method]
             points = [(entry["edits"], shown) for entry in mine if (shown := rate(entry, name))]
-            _band(axes, points, colour, mark, legend)
+            _band(axes, points, (colour, mark, width), legend)
         axes.set_title(label, fontsize=10)
         axes.set_xlabel("corrections made so far")
         if steps[-1] > 20 * steps[0]:
@@ -63,9 +64,9 @@ def _by_edits(figure: Any, entries: Sequence[Entry], title: str) -> None:
 
 def _by_age(figure: Any, entry: Entry, title: str) -> None:
     axes = figure.subplots()
-    for name, (colour, mark) in AGES.items():
+    for width, (name, look) in zip(WIDTHS, AGES.items(), strict=False):
         points = [(age["decile"], age[name]) for age in entry["age_deciles"] if age[name]]
-        _band(axes, points, colour, mark, PANELS[name].replace("\n", ": "))
+        _band(axes, points, (*look, width), PANELS[name].replace("\n", ": "))
     axes.set_xticks(range(1, 11), ["oldest\ntenth", *map(str, range(2, 10)), "newest\ntenth"])
     axes.set_ylabel("share of questions")
     axes.set_title(f"{title}: are old corrections kept?  ({entry['edits']:,} edits)", fontsize=11)
@@ -74,15 +75,17 @@ def _by_age(figure: Any, entry: Entry, title: str) -> None:
 
 
 def _band(
-    axes: Any, points: Sequence[tuple[int, Entry]], colour: str, mark: str, legend: str
+    axes: Any, points: Sequence[tuple[int, Entry]], look: tuple[str, str, int], legend: str
 ) -> None:
     if not points:
         return
+    colour, mark, width = look
     steps, shown = zip(*points, strict=True)
     lows, highs = [p["low"] for p in shown], [p["high"] for p in shown]
     axes.fill_between(steps, lows, highs, color=colour, alpha=0.15, linewidth=0)
     values = [p["value"] for p in shown]
-    axes.plot(steps, values, color=colour, marker=mark, markersize=6, label=legend, clip_on=False)
+    style = {"color": colour, "marker": mark, "linewidth": width, "markersize": width + 4}
+    axes.plot(steps, values, label=legend, clip_on=False, **style)
 
 
 def _share(axes: Any) -> None:

@@ -11,11 +11,11 @@ Entry = Mapping[str, Any]
 
 HEADLINES = ("accuracy", "accuracy_em", "generality", "locality")
 FURTHER = {
-    "locality.near": "... same relation, another subject",
-    "locality.far": "... something unrelated",
-    "locality.same_subject": "... same subject, another relation",
-    "locality.first_token": "... only the reply's first token compared",
-    "locality.token_ids": "... every token compared",
+    "locality.near": "locality: same relation, another subject",
+    "locality.far": "locality: something unrelated",
+    "locality.same_subject": "locality: same subject, another relation",
+    "locality.first_token": "locality, only the reply's first token compared",
+    "locality.token_ids": "locality, every token compared",
     "loc_disagreement": "1 - locality, as the survey counts it (Eq. 6): 0 is best",
     "loc_disagreement_micro": "... over the union of all probes (Eq. 7)",
     "generality_micro": "generality over the union of all paraphrases (Eq. 9)",
@@ -26,7 +26,7 @@ FURTHER = {
     "residual": "the old answer is still said to the question",
     "reversal": "asked from the object to the subject: right",
     "portability": "questions that follow from the edit: right",
-    "multihop": "... right in any of their wordings",
+    "multihop": "questions of several hops: right in any wording",
     "neighbourhood": "forward: P(true) > P(new) on neighbours",
     "p_new_over_old": "forward: P(new) > P(old)",
     "tf_match": "teacher-forced token match (not accuracy)",
@@ -37,8 +37,9 @@ FURTHER = {
     "gate.false_fires": "out of scope: some edit shaped the reply",
     "truncated": "replies cut at the limit",
     "scalability": "accuracy made alone, less after all (Eq. 11)",
-    "scalability_rel": "... as a part of the former (Eq. 12)",
+    "scalability_rel": "the same as a part of the former (Eq. 12)",
 }
+RATIOS = frozenset({"reply_perplexity_ratio"})  # all others are shares
 WORDS = """\
 - **accuracy** (Eq. 3): of the edits made so far, the share whose own question is now answered
   rightly: the reply says the answer and not the old one. *exactly*: it says nothing else.
@@ -92,7 +93,11 @@ def _report(run: Entry, entries: Sequence[Entry], pictures: Sequence[str]) -> It
     yield from _ages(last)
     yield "## All figures, at the end\n"
     ends = [entry for entry in entries if entry["edits"] == last["edits"]]
-    rows = ([what, *(_shown(_at(entry, key)) for entry in ends)] for key, what in FURTHER.items())
+    rows = [
+        [what, *(_shown(_at(entry, key), share=key not in RATIOS) for entry in ends)]
+        for key, what in FURTHER.items()
+        if any(_at(entry, key) for entry in ends)
+    ]
     yield from _table(("figure", *(_name(entry["method"]) for entry in ends)), rows)
     yield from _costs(run, last)
     yield "## What was read, and what was left out\n"
@@ -109,8 +114,8 @@ def _ages(last: Entry) -> Iterator[str]:
     kept = last["retainability"]
     if kept:
         yield (
-            f"Accuracy went from {kept['first']:.1%} after {kept['from']:,} edits to "
-            f"{kept['now']:.1%} after {last['edits']:,}: {kept['lost']:+.1%} lost. "
+            f"Accuracy went from {kept['first']:.1%} with {kept['from']:,} of the edits to "
+            f"{kept['now']:.1%} with {last['edits']:,}: {kept['lost']:.1%} lost. "
             f"(Retainability, Eq. 10: {kept['value']:.2g} an edit. It fades as edits grow in "
             "number, so it is never shown alone.)\n"
         )
@@ -146,8 +151,9 @@ def _costs(run: Entry, last: Entry) -> Iterator[str]:
         f"bitwise the base's, weights {'' if undo['weights'] else 'NOT '}the same"
     )
     spent = ", ".join(
-        f"{name} {s['wall']:,.0f} s ({s['cpu']:,.0f} s of CPU)"
-        for name, s in run["seconds"].items()
+        f"{name} {taken['wall']:,.0f} s ({taken['cpu']:,.0f} s of CPU)"
+        for name, taken in run["seconds"].items()
+        if taken["wall"] >= 1
     )
     yield f"- where the time went: {spent}\n"
 
@@ -166,10 +172,10 @@ def _at(entry: Entry, key: str) -> Entry | None:
     return found
 
 
-def _shown(figure: Entry | None) -> str:
+def _shown(figure: Entry | None, *, share: bool = True) -> str:
     if figure is None:
         return "-"
-    if max(abs(figure["value"]), abs(figure["high"])) > 1:
+    if not share:
         return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
     return f"{figure['value']:.1%} [{figure['low']:.0%}, {figure['high']:.0%}] of {figure['n']:,}"
 

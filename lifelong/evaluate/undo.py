@@ -1,5 +1,6 @@
 """Is undo exact?  On a copy of a store: half of its edits are undone, then the rest."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,13 @@ class Drill:
         `half`: same routes and same replies as of a fresh model that was given only the other half.
         `all`: logits bitwise the base model's; `weights`: their hash is what it was.
         """
-        copy = store.with_name("undone.db")
-        copy.unlink(missing_ok=True)
-        with Journal.read(store) as journal:
-            journal.backup(copy)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "copy.db"
+            with Journal.read(store) as journal:
+                journal.backup(copy)
+            return self._on(copy)
+
+    def _on(self, copy: Path) -> dict[str, Any]:
         before = fingerprint(self.lm.model)
         with self._open(copy) as model:
             live = [int(cast("int", e.provenance["place"])) for e in model.list("live")]
@@ -56,7 +60,6 @@ class Drill:
                 seconds += self._undo(model, None)
             equal = [self._as_base(model, text) for text in self._prompts()]
         after = fingerprint(self.lm.model)
-        copy.unlink()
         fresh = self._without(gone)
         same = [halved[text] == fresh[text] for text in halved]
         return {

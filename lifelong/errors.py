@@ -86,6 +86,22 @@ class OtherRun(EvaluationError):
     """The folder holds the results of another configuration."""
 
 
+class Conflicting(EditRefused):
+    """An edit contradicts a live one, and was to be refused in that case."""
+
+
+class BadSetting(LifelongError):
+    """A setting of the monitor has no meaning."""
+
+
+class PackageMissing(LifelongError):
+    """What was asked for needs a package that is not installed."""
+
+
+class NoReport(LifelongError):
+    """Nothing was measured yet, or the page cannot be written."""
+
+
 class BadDataset(LifelongError):
     """A file that nothing can be measured with; where it stands in the file is said."""
 

@@ -1,35 +1,29 @@
 """Many edits, each with its own verdict: together where they can be, else half by half."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from lifelong.errors import EditRefused
 from store import Edit, WrongStatus
 
 Refusal = EditRefused | WrongStatus
-
-
-class Learner(Protocol):
-    """What takes edits: an EditableModel."""
-
-    def edit_many(
-        self, records: Sequence[Edit | Mapping[str, Any]], *, method: str | None = None
-    ) -> list[Edit]:
-        """All of them, or a refusal and none."""
-        ...
+Record = Edit | Mapping[str, Any]
 
 
 def record(
-    model: Learner, records: Sequence[Edit | Mapping[str, Any]], method: str
+    edit_many: Callable[[Sequence[Record]], list[Edit]], records: Sequence[Record]
 ) -> Iterator[Edit | Refusal]:
-    """The edit that each record became, or why it became none, in order."""
+    """The edit that each record became, or why it became none, in order.
+
+    `edit_many` is a model's: all of what it is given is recorded, or nothing.
+    """
     try:
-        recorded: Sequence[Edit | Refusal] = model.edit_many(records, method=method)
+        recorded: Sequence[Edit | Refusal] = edit_many(records)
     except (EditRefused, WrongStatus) as refusal:
         if len(records) > 1:
             half = len(records) // 2
-            yield from record(model, records[:half], method)
-            yield from record(model, records[half:], method)
+            yield from record(edit_many, records[:half])
+            yield from record(edit_many, records[half:])
             return
         recorded = [refusal]
     yield from recorded

@@ -4,9 +4,10 @@ Texts are compared as `subject.normalise` leaves them: NFKC, case-folded, withou
 articles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lifelong.subject import normalise
+from store import Edit
 
 SHORT = 3  # characters under which a target must be the whole reply
 
@@ -42,3 +43,14 @@ def answers(reply: str, accepted: Sequence[str], old: Sequence[str] = ()) -> boo
 def exact(reply: str, accepted: Sequence[str]) -> bool:
     """Is `reply` one of the `accepted` answers and nothing else?"""
     return any(same(reply, target) for target in accepted)
+
+
+def matching(edits: Iterable[Edit], text: str) -> list[Edit]:
+    """The edits that hold every word of `text` in prompt, target, subject or relation."""
+    wanted = set(normalise(text).split())
+    return [edit for edit in edits if wanted and wanted <= _words(edit)]
+
+
+def _words(edit: Edit) -> set[str]:
+    texts = (edit.prompt, edit.target, edit.subject or "", edit.relation or "")
+    return {word for text in texts for word in normalise(text).split()}

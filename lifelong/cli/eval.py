@@ -35,7 +35,13 @@ def eval_(
     probes: Annotated[int, Option(min=0, help="Edits about which every probe is asked.")] = 100,
     scalability: Annotated[int, Option(min=0, help="Edits that are also made alone.")] = 20,
     perplexity: Annotated[
-        Path | None, Option(metavar="FILE", help="Held-out text, WikiText-2's test part, say.")
+        Path | None,
+        Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Held-out text.",
+        ),
     ] = None,
 ) -> None:
     """Make the edits of FILE, one after the other, and measure what holds at each checkpoint."""
@@ -65,7 +71,7 @@ def eval_(
 
 
 def _names(given: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in given.split(",") if name.strip())
+    return tuple(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
 
 
 def _numbers(given: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, BinaryIO
 
@@ -29,7 +30,9 @@ def import_(
     recorded = refused = 0
     with setup.open() as model, _progress() as progress:
         task = progress.add_task("importing", total=total)
-        for line, verdict in verdicts(model, file, method, _BATCH if file.seekable() else 1):
+        for line, verdict in verdicts(
+            model, file, method, _BATCH if file.seekable() else 1, **setup.asker
+        ):
             progress.advance(task)
             _tell(setup, line, verdict)
             if isinstance(verdict, Edit):
@@ -44,12 +47,13 @@ def import_(
 
 
 def verdicts(
-    model: "lifelong.EditableModel", lines: Iterable[bytes], method: str, batch: int
+    model: "lifelong.EditableModel", lines: Iterable[bytes], method: str, batch: int, **asker: Any
 ) -> Iterator[tuple[int, Edit | Refusal]]:
     """(line number, the edit on disk or why there is none) for every line that is not blank."""
     numbered = ((n, _read(line)) for n, line in enumerate(lines, 1) if line.strip())
     while some := list(islice(numbered, batch)):
-        recorded = record(model, [read for _, read in some if isinstance(read, dict)], method)
+        records = [read for _, read in some if isinstance(read, dict)]
+        recorded = record(partial(model.edit_many, method=method, **asker), records)
         for n, read in some:
             yield n, next(recorded) if isinstance(read, dict) else read
 

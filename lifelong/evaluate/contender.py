@@ -90,7 +90,7 @@ class Edited:
         """See `Contender.shapes`."""
         questions = [self._protocol.prompt(self._lm, text).question for text in texts]
         now = state(self._model)
-        return [shape(now, self._view.explain(question)) for question in questions]
+        return [shape(now, route) for route in self._view.routes(questions)]
 
     def prompt(self, text: str, shape: str) -> Prompt:
         """The text itself: whatever else is read, the method adds."""

@@ -210,7 +210,7 @@ class _Run:
                 some = rest[start : start + size]
                 self._tell(f"{method}: edits", start, len(rest))
                 began = perf_counter()
-                verdicts = list(record(model, [item.edit for item in some], method))
+                verdicts = list(record(model.edit_many, [item.edit for item in some]))
                 each = (perf_counter() - began) / len(some)
                 why = ["" if isinstance(verdict, Edit) else str(verdict) for verdict in verdicts]
                 self._raw.wrote(method, [item.place for item in some], each, why)
@@ -230,7 +230,7 @@ class _Run:
             for done, item in enumerate(sample.values()):
                 self._tell(f"{method}: edits made alone", done, len(sample))
                 with self._open(":memory:") as model:
-                    list(record(model, [item.edit], method))
+                    list(record(model.edit_many, [item.edit]))
                     now = Edited(model, self._bench.lm, self._protocol, method)
                     rows += self._answered(now, base, [item.own()], ALONE)
         self._raw.finish(method, ALONE, rows, {})

@@ -6,7 +6,7 @@ from random import Random
 
 from lifelong.evaluate.raw import Row
 from lifelong.evaluate.records import LOCALITY, Case, Probe
-from lifelong.fact import Fact, facts
+from lifelong.standing import places
 from store import Edit
 
 SCORED = 1_000  # edits that a checkpoint scores; above, a sample of so many, alike in age
@@ -61,15 +61,9 @@ def stream(cases: Sequence[Case]) -> list[Item]:
 
 
 def standing(items: Sequence[Item]) -> list[Item]:
-    """Those whose fact no later one states anew: of several targets, the last counts."""
-    seen: set[Fact] = set()
-    kept: list[Item] = []
-    for item in reversed(items):
-        mine = facts(item.edit)
-        if seen.isdisjoint(mine):
-            kept.append(item)
-        seen |= mine
-    return kept[::-1]
+    """Those that no later one contradicts: of several targets of a fact, the last counts."""
+    above = places(replace(item.edit, id=item.place) for item in items)
+    return [item for item in items if above[item.place] is None]
 
 
 def groups(things: Sequence[Item], number: int = AGES) -> list[Sequence[Item]]:
@@ -97,8 +91,8 @@ def scored(items: Sequence[Item], ranked: Sequence[float]) -> list[Item]:
     return [item for group in groups(items) for item in drawn(group, ranked, SCORED // AGES)]
 
 
-def asked(items: Sequence[Item], places: Set[int], *, gated: bool) -> Iterator[Row]:
-    """What is asked: own prompts and paraphrases of all, every probe of the edits at `places`.
+def asked(items: Sequence[Item], chosen: Set[int], *, gated: bool) -> Iterator[Row]:
+    """What is asked: own prompts and paraphrases of all, every probe of the edits in `chosen`.
 
     Locality of all too, where a gate lets most of it through to the base model (`gated`).
     """
@@ -106,5 +100,5 @@ def asked(items: Sequence[Item], places: Set[int], *, gated: bool) -> Iterator[R
     for item in items:
         yield item.own()
         for probe in item.probes:
-            if probe.kind in always or item.place in places:
+            if probe.kind in always or item.place in chosen:
                 yield item.row(probe)

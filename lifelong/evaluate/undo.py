@@ -91,7 +91,7 @@ class Drill:
         with self._open(":memory:") as model:
             for item in self.items:
                 if item.place not in gone:
-                    list(record(model, [item.edit], self.method))
+                    list(record(model.edit_many, [item.edit]))
             return self._answers(model)
 
     def _answers(self, model: EditableModel) -> dict[str, object]:
@@ -109,7 +109,7 @@ class Drill:
 
     def _logits(self, model: EditableModel, text: str) -> torch.Tensor:
         ids, mask = pad_left(self.lm, [self.protocol.prompt(self.lm, text)])
-        options = {"do_sample": False, "max_new_tokens": _LOGITS}
-        kept = {"return_dict_in_generate": True, "output_logits": True}
-        out = cast("Any", model.generate(ids, attention_mask=mask, **options, **kept))
+        options: dict[str, Any] = {"do_sample": False, "max_new_tokens": _LOGITS}
+        options |= {"return_dict_in_generate": True, "output_logits": True}
+        out = cast("Any", model.generate(ids, attention_mask=mask, **options))
         return torch.cat(out.logits)

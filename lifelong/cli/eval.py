@@ -43,6 +43,9 @@ def eval_(
             help="Held-out text.",
         ),
     ] = None,
+    all_probes: Annotated[
+        bool, Option("--all-probes", help="CounterFact's attribute and generation prompts, too.")
+    ] = False,
 ) -> None:
     """Make the edits of FILE, one after the other, and measure what holds at each checkpoint."""
     config = Config(
@@ -62,6 +65,7 @@ def eval_(
         probes,
         scalability,
         perplexity,
+        all_probes,
     )
     from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load
 

@@ -31,3 +31,4 @@ class Config:
     probes: int = 100
     scalability: int = 20
     perplexity: Path | None = None
+    all_probes: bool = False

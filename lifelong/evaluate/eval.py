@@ -18,7 +18,7 @@ def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str
 
     Raises BadDataset, BadRun, OutUnusable, OtherRun, ModelError, StoreError.
     """
-    dataset = load(config.file, limit=config.edits)
+    dataset = load(config.file, limit=config.edits, all_probes=config.all_probes)
     check(config, len(dataset.cases))
     clean = hygiene.clean(dataset.cases)
     cases = [

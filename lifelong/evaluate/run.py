@@ -90,11 +90,10 @@ def check(config: Config, records: int) -> None:
 
 
 def measure(config: Config, cases: Sequence[Case], bench: Bench, about: Any, tell: Tell) -> Raw:
-    """Feed `cases` and ask; `about` identifies them. Raises BadRun, OutUnusable, OtherRun, ...
+    """Feed `cases` and ask; `about` identifies them. Returns the open file of results.
 
-    Returns the open file of results.
+    Raises OutUnusable, OtherRun, NoChatTemplate, StoreError.
     """
-    check(config, len(cases))
     raw = Raw.open(config.out, identity(config, bench, about))
     answers = Answers(bench.cache / "base-answers.db")
     try:
@@ -113,7 +112,7 @@ def identity(config: Config, bench: Bench, about: Any) -> dict[str, Any]:
         name: getattr(config, name)
         for name in (
             "method protocol edits checkpoints seed order batch baselines settings probes "
-            "scalability"
+            "scalability all_probes"
         ).split()
     }
     text = config.perplexity.read_bytes() if config.perplexity else b""

@@ -70,6 +70,22 @@ class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
 
 
+class EvaluationError(LifelongError):
+    """A measurement cannot be made, or not as asked."""
+
+
+class BadRun(EvaluationError):
+    """An option of a run that does not exist or does not fit the file or the model."""
+
+
+class OutUnusable(EvaluationError):
+    """The folder for the results cannot be written to."""
+
+
+class OtherRun(EvaluationError):
+    """The folder holds the results of another configuration."""
+
+
 class Conflicting(EditRefused):
     """An edit contradicts a live one, and was to be refused in that case."""
 

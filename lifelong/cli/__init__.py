@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed, queue, store, watch
+from lifelong.cli import ask, chat, doctor, edits, eval, feed, queue, store, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -28,6 +28,7 @@ COMMANDS = (
     queue.expire,
     watch.check,
     watch.report,
+    eval.eval_,
     doctor.doctor,
 )
 

@@ -91,7 +91,7 @@ class Conflicting(EditRefused):
 
 
 class BadSetting(LifelongError):
-    """A setting of the monitor has no meaning."""
+    """A setting of the monitor, or an option of a method, has no meaning."""
 
 
 class PackageMissing(LifelongError):

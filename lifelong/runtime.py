@@ -33,7 +33,7 @@ from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.match import matching
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, Method
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
@@ -76,6 +76,7 @@ class _Session:
     journal: Journal
     router: Router
     method: str
+    methods: Mapping[str, Method]
     encoder_name: str | None  # None: the caller brought the encoder itself
     seen: int | None = None  # the journal's data version that the router is in step with
     check: Check = field(init=False)
@@ -93,6 +94,7 @@ class EditableModel(_Model):
         store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
+        methods: the table of methods, where one is to have other options than usual.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -118,10 +120,11 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder = "minilm",
         method: str = "serac",
+        methods: Mapping[str, Method] = METHODS,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method)
+            self._session = _open(model, tokenizer, store, encoder, method, methods)
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -135,6 +138,7 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder | None = None,
         method: str | None = None,
+        methods: Mapping[str, Method] = METHODS,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -151,6 +155,7 @@ class EditableModel(_Model):
             model,
             tokenizer,
             store=store,
+            methods=methods,
             monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
@@ -280,7 +285,7 @@ class EditableModel(_Model):
         if not admitted:
             return []
         with s.lock:
-            patch = METHODS[admitted[0].method].propose(s.lm, admitted)
+            patch = s.methods[admitted[0].method].propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             with s.journal.together():  # nobody else writes between the look and the record
                 if before := s.journal.recorded_before(admitted):
@@ -498,7 +503,7 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        return View(s.lm, self._generate, partial(router.route, asker=asker))
+        return View(s.lm, self._generate, partial(router.route, asker=asker), s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -571,7 +576,8 @@ class EditableModel(_Model):
 
     def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
         asker = Audience(user_id, tenant)
-        return View(self._session.lm, self._generate_in_turn, partial(self._route, asker=asker))
+        s = self._session
+        return View(s.lm, self._generate_in_turn, partial(self._route, asker=asker), s.methods)
 
     @property
     def _generate(self) -> Generate:
@@ -656,7 +662,7 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        view = View(s.lm, self._generate, self._route)  # which is no chat
+        view = View(s.lm, self._generate, self._route, s.methods)  # which is no chat
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:
@@ -685,9 +691,10 @@ def _open(
     store: str | Path,
     encoder: str | Encoder,
     method: str,
+    methods: Mapping[str, Method],
 ) -> _Session:
-    if method not in METHODS:
-        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
+    if method not in methods:
+        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(methods)}.")
     lm = LM.of(model, tokenizer)
     encoder_name: str | None
     if isinstance(encoder, str):
@@ -707,4 +714,4 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, encoder_name)
+    return _Session(lm, encoder, scope, journal, router, method, methods, encoder_name)

@@ -13,7 +13,7 @@ from transformers import TextIteratorStreamer
 from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
 
@@ -114,11 +114,16 @@ class View:
     """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
 
     def __init__(
-        self, lm: LM, base: Generate, route: Callable[[Sequence[str]], list[Route]]
+        self,
+        lm: LM,
+        base: Generate,
+        route: Callable[[Sequence[str]], list[Route]],
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self._lm = lm
         self._base = base
         self._route = route
+        self._methods = methods
 
     def generate(
         self,
@@ -198,4 +203,4 @@ class View:
         if not route.hits:
             return None
         hit = route.hits[0]
-        return METHODS[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)
+        return self._methods[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from lifelong.errors import BadRun, NoChatTemplate, OtherRun, OutUnusable
+from lifelong.errors import BadRun, BadSetting, NoChatTemplate, OtherRun, OutUnusable
 from lifelong.evaluate import metrics, run
 from lifelong.evaluate.baselines import BASELINES, NoEdits
 from lifelong.evaluate.config import Config
@@ -473,10 +473,9 @@ WRONG: list[dict[str, Any]] = [
     {"protocol": "telepathy"},
     {"baselines": ("none", "some")},
     {"settings": {"speed": "1"}},
-    {"checkpoints": (13,)},
+    {"settings": {"read": "perhaps"}},
     {"checkpoints": (0, 1)},
     {"checkpoints": (5, 2)},
-    {"edits": 4, "checkpoints": (5,)},
 ]
 
 
@@ -484,7 +483,7 @@ WRONG: list[dict[str, Any]] = [
 def test_what_cannot_be_run_is_refused(
     go: Callable[..., dict[str, Any]], tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    with pytest.raises(BadRun):
+    with pytest.raises(BadSetting if "settings" in options else BadRun):
         go(str(tmp_path / "none"), **options)
     assert not (tmp_path / "none").exists()
 
@@ -522,6 +521,21 @@ def test_a_folder_that_cannot_be_written_is_refused(
 def test_edits_are_so_many_records(go: Callable[..., dict[str, Any]]) -> None:
     [entry] = go("few", edits=5, checkpoints=())["results"]
     assert (entry["checkpoint"], entry["edits"], entry["age_deciles"]) == (5, 5, None)
+
+
+def test_a_checkpoint_beyond_the_records_is_the_end_and_says_so(
+    go: Callable[..., dict[str, Any]],
+) -> None:
+    found = go("beyond", edits=4, checkpoints=(4, 9))
+    assert [(e["checkpoint"], e["edits"]) for e in found["results"]] == [(4, 4), (9, 4)]
+    assert "checkpoint 9 stands for all 4 records" in found["run"]["data"]["account"]
+
+
+def test_a_methods_options_reach_it(go: Callable[..., dict[str, Any]]) -> None:
+    [held] = go("held", edits=3, checkpoints=())["results"]
+    [free] = go("free", edits=3, checkpoints=(), settings={"held": "false"})["results"]
+    assert held["accuracy"]["value"] == 1
+    assert free["accuracy"]["value"] == 0  # random weights obey nothing that they merely read
 
 
 @pytest.mark.real

@@ -16,7 +16,9 @@ from lifelong.evaluate.report import COLUMNS, summary
 def eval_(
     setup: Setup,
     file: Annotated[Path, Argument(help="JSONL: one of the known datasets, or our own records.")],
-    out: Annotated[Path, Option(metavar="DIR", help="Where results, report and plots go.")],
+    out: Annotated[Path, Option(metavar="DIR", help="Where results, report and plots go.")] = Path(
+        "lifelong-eval"
+    ),
     method: Annotated[str, Option(help="How the edits are made.")] = "serac",
     protocol: Annotated[str, Option(help="`chat` or `completion`.")] = "chat",
     edits: Annotated[int | None, Option(min=1, help="So many records; default: all.")] = None,

@@ -19,7 +19,7 @@ def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str
     Raises BadDataset, BadRun, OutUnusable, OtherRun, ModelError, StoreError.
     """
     dataset = load(config.file, limit=config.edits, all_probes=config.all_probes)
-    check(config, len(dataset.cases))
+    check(config)
     clean = hygiene.clean(dataset.cases)
     cases = [
         replace(case, probes=(*case.probes, *hygiene.derived(case, config.seed)))
@@ -31,13 +31,21 @@ def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str
     raw = measure(config, cases, bench, about, tell)
     config = replace(config, checkpoints=config.checkpoints or (len(cases),))
     try:
-        found = results(
-            raw, config, {"data": about | {"account": [*dataset.lines(), *clean.lines()]}}
-        )
+        account = [*dataset.lines(), *clean.lines(), *_beyond(config, len(cases))]
+        found = results(raw, config, {"data": about | {"account": account}})
     finally:
         raw.close()
     report.write(config.out, found)
     return found
+
+
+def _beyond(config: Config, records: int) -> list[str]:
+    """Checkpoints that no record reaches stand for the end: a file may hold less than it says."""
+    return [
+        f"checkpoint {step} stands for all {records} records"
+        for step in config.checkpoints
+        if step > records
+    ]
 
 
 def _writable(folder: Path) -> None:

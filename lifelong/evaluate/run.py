@@ -34,7 +34,7 @@ from lifelong.evaluate.undo import Drill
 from lifelong.feed import record
 from lifelong.generate import Generate
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, with_options
 from lifelong.models import default_cache, load_model, resolve
 from lifelong.runtime import EditableModel
 from store import Edit
@@ -66,27 +66,20 @@ class Bench:
         return cls(lm, encoder, plain, default_cache())
 
 
-def check(config: Config, records: int) -> None:
-    """Refuse what cannot be run. Raises BadRun."""
+def check(config: Config) -> None:
+    """Refuse what cannot be run. Raises BadRun, BadSetting."""
     known = {
         "method": ([config.method], METHODS),
         "protocol": ([config.protocol], PROTOCOLS),
         "baseline": (config.baselines, BASELINES),
-        f"option of {config.method}": (config.settings, ()),  # no method has options of its own
     }
     for what, (given, there) in known.items():
         if unknown := [name for name in given if name not in there]:
-            raise BadRun(
-                f"There is no {what} {unknown[0]!r}.", f"There are: {', '.join(there) or 'none'}."
-            )
+            raise BadRun(f"There is no {what} {unknown[0]!r}.", f"There are: {', '.join(there)}.")
+    with_options(config.method, config.settings)  # raises BadSetting
     steps = config.checkpoints
     if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
         raise BadRun(f"The checkpoints {steps} do not rise from 1 on.", "Give 1,10,100, say.")
-    if steps and steps[-1] > records:
-        raise BadRun(
-            f"The checkpoint {steps[-1]} is beyond the {records} records that are fed.",
-            "Name earlier checkpoints, or feed more records with --edits.",
-        )
 
 
 def measure(config: Config, cases: Sequence[Case], bench: Bench, about: Any, tell: Tell) -> Raw:
@@ -160,6 +153,7 @@ class _Run:
         self._items = stream(cases)
         self._ranks = ranks(len(self._items), config.seed)
         self._steps = config.checkpoints or (len(cases),)
+        self._methods = with_options(config.method, config.settings)
         self._protocol = PROTOCOLS[config.protocol]
         self._source = _source(bench.lm, config.protocol)
         self._said: dict[str, dict[Key, tuple[str, Reply]]] = {}
@@ -195,7 +189,12 @@ class _Run:
     def _open(self, store: Path | str) -> EditableModel:
         lm, method = self._bench.lm, self._config.method
         return EditableModel(
-            lm.model, lm.tokenizer, store=store, encoder=self._bench.encoder, method=method
+            lm.model,
+            lm.tokenizer,
+            store=store,
+            encoder=self._bench.encoder,
+            method=method,
+            methods=self._methods,
         )
 
     def _feed(self, model: EditableModel, items: Sequence[Item]) -> None:
@@ -244,6 +243,7 @@ class _Run:
             self._bench.encoder,
             self._protocol,
             method,
+            self._methods,
             self._until(self._steps[-1]),
             self._config.seed,
         )

@@ -1,7 +1,7 @@
 """Is undo exact?  On a copy of a store: half of its edits are undone, then the rest."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from lifelong.evaluate.protocol import Protocol, replies
 from lifelong.evaluate.stream import Item
 from lifelong.feed import record
 from lifelong.lm import LM
+from lifelong.methods import Method
 from lifelong.models import fingerprint
 from lifelong.prompt import pad_left
 from lifelong.runtime import EditableModel
@@ -28,12 +29,13 @@ _LOGITS = 8  # tokens of a reply whose logits are compared
 
 @dataclass(frozen=True)
 class Drill:
-    """What is undone: the edits of `items` by `method`, for the model in `lm`."""
+    """What is undone: the edits of `items` by `method` of `methods`, for the model in `lm`."""
 
     lm: LM
     encoder: Encoder
     protocol: Protocol
     method: str
+    methods: Mapping[str, Method]
     items: Sequence[Item]
     seed: int
 
@@ -72,7 +74,12 @@ class Drill:
     def _open(self, store: Path | str) -> EditableModel:
         model, tokenizer = self.lm.model, self.lm.tokenizer
         return EditableModel(
-            model, tokenizer, store=store, encoder=self.encoder, method=self.method
+            model,
+            tokenizer,
+            store=store,
+            encoder=self.encoder,
+            method=self.method,
+            methods=self.methods,
         )
 
     def _prompts(self) -> list[str]:

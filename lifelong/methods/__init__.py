@@ -6,8 +6,10 @@ the model is to read and what it must say when a prompt is in an edit's scope.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol
 
+from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.ike import Ike
 from lifelong.methods.language_patch import LanguagePatch
@@ -18,7 +20,7 @@ from store import Edit, Patch
 
 
 class Method(Protocol):
-    """What the runtime asks of a method."""
+    """What the runtime asks of a method, a frozen dataclass whose fields are its options."""
 
     name: ClassVar[str]
     by_subject: ClassVar[bool]  # are its edits about a subject, to be guessed where none is given?
@@ -34,4 +36,30 @@ class Method(Protocol):
 
 METHODS: Mapping[str, Method] = {
     method.name: method for method in (Serac(), Ike(), MemPrompt(), LanguagePatch())
+}
+
+
+def with_options(name: str, options: Mapping[str, str]) -> Mapping[str, Method]:
+    """METHODS, but `name` with these options, given as texts. Raises BadSetting."""
+    method: Any = METHODS[name]
+    kinds = {field.name: type(getattr(method, field.name)) for field in fields(method)}
+    read: dict[str, object] = {}
+    for key, text in options.items():
+        if key not in kinds:
+            known = ", ".join(sorted(kinds)) or "none"
+            raise BadSetting(f"{name} has no option {key!r}.", f"Its options: {known}.")
+        try:
+            read[key] = _READ[kinds[key]](text)
+        except (ValueError, KeyError) as exc:
+            raise BadSetting(
+                f"{key} of {name} cannot be {text!r}.", f"Give a {kinds[key].__name__}."
+            ) from exc
+    return {**METHODS, name: replace(method, **read)}
+
+
+_READ: Mapping[type, Any] = {
+    bool: {"true": True, "false": False, "1": True, "0": False}.__getitem__,
+    int: int,
+    float: float,
+    str: str,
 }

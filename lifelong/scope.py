@@ -9,11 +9,17 @@ The gate has settled *whom* a prompt is about; what is left is whether it asks f
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lifelong.encoder import Encoder, SentenceEncoder, Vectors
+
+_MAX_TOKENS = 64
 
 
 class ScopeClassifier(Protocol):
@@ -50,3 +56,31 @@ def scope_for(encoder: Encoder) -> ScopeClassifier:
     if isinstance(encoder, SentenceEncoder) and encoder.adapted:
         return CosineScope(slope=15.0, masked_centre=0.4, whole_centre=0.8)
     return CosineScope()
+
+
+Pair = tuple[str, str, str]  # a question's clause, an edit's clause, the edit's target
+
+
+class PairReader(nn.Module):
+    """Reads pairs with a transformer: logits of P(the edit covers the question)."""
+
+    def __init__(self, bert: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.bert, self.tokenizer = bert, tokenizer
+        self.head = nn.Linear(2 * bert.config.hidden_size, 1)
+        nn.init.constant_(self.head.weight[:, : bert.config.hidden_size], 15.0)
+        nn.init.zeros_(self.head.weight[:, bert.config.hidden_size :])
+        nn.init.constant_(self.head.bias, -6.0)
+
+    def forward(self, pairs: Sequence[Pair]) -> Tensor:
+        """(n,) logits."""
+        inputs = self.tokenizer(
+            [asked for asked, _, _ in pairs],
+            [f"{edit} {target}".strip() for _, edit, target in pairs],
+            padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt",
+        ).to(self.bert.device)
+        states = self.bert(**inputs).last_hidden_state
+        second = inputs["token_type_ids"].bool()
+        first = inputs["attention_mask"].bool() & ~second
+        a, b = (F.normalize((states * m.unsqueeze(-1)).sum(1) / m.sum(1, keepdim=True), dim=-1) for m in (first, second))
+        return self.head(torch.cat([a * b, (a - b).abs()], -1)).squeeze(-1)

@@ -30,8 +30,14 @@ _OPENERS = frozenset(
     "should may has have had in on at to from by for of with the a an tell name give please and or "
     "but if it this that i".split()
 )
+_FUNCTION_WORDS = _OPENERS | frozenset(
+    "he she we they you him her us them me my your his its our their these those as so no not be "
+    "been am there here then than such s t d m re ve ll".split()
+)
 _LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called named".split())
 _QUESTION = ("?", "\uff1f")
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\.(?=[,'?]|\s+[a-z])")
 _TITLE = re.compile(r"[A-Z]{2,4} of (?=\S)")
 
 _STEM = 5  # letters of a word that survive most inflections
@@ -115,20 +121,27 @@ def focus(text: str, spans: Spans) -> str:
     """
     if not spans:
         return text
-    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    first = max(start for start in starts[:-1] if start <= spans[0][0])
-    last = min(start for start in starts[1:] if start >= spans[-1][1])
-    clause = text[first:last].rstrip()
-    if not clause.endswith(_QUESTION) and _states(
-        text[first : spans[0][0]], text[spans[-1][1] : last]
-    ):
-        first = spans[0][0]
-    pieces, at = [], first
-    for start, end in spans:
-        if at == first or text[at:start].strip():  # neighbouring spans become one "this"
-            pieces += [text[at:start], "this"]
+    said, places, at = "", list[int](), 0
+    for start, end in (_whole(text, *span) for span in spans):
+        if not places or text[at:start].strip():  # neighbouring spans become one "this"
+            said += f"{text[at:start]}this"
+            places.append(len(said) - len("this"))
         at = end
-    return "".join([*pieces, text[at:last]]).strip()
+    said += text[at:]
+    ends = [match.end() for match in _SENTENCE_END.finditer(said)]
+    first = max([0, *(end for end in ends if end <= places[0])])
+    last = min([len(said), *(end for end in ends if end > places[-1])])
+    clause, led = said[first:last].strip(), said[first : places[0]]
+    if not clause.endswith(_QUESTION) and _states(led, said[places[-1] + len("this") : last]):
+        return said[places[0] : last].strip()
+    return clause
+
+
+def _whole(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span with its article, and with the stop of an abbreviation ("Acme Inc. is based in")."""
+    article = _ARTICLE.search(text, 0, start)
+    stop = _ABBREVIATED.match(text, end)
+    return (article.start() if article else start, stop.end() if stop else end)
 
 
 def _states(before: str, after: str) -> bool:
@@ -194,24 +207,37 @@ class SubjectGate:
         if not self._known:
             return []
         found = words(text)
-        exact = list(self._runs(found))
+        exact = list(self._runs(found, text))
         taken = {mention.subject for mention in exact}
         loose = [m for key in self._candidates(found) - taken if (m := _loosely(key, found, text))]
         mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
         return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
 
-    def _runs(self, found: list[Word]) -> Iterator[Mention]:
+    def _runs(self, found: list[Word], text: str) -> Iterator[Mention]:
         folded = [word.folded for word in found]
         for start in range(len(found)):
             for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
                 key = tuple(folded[start:end])
-                if key in self._known:
+                if key in self._known and not _mere_word(key, found, start, text):
                     yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
 
     def _candidates(self, found: list[Word]) -> set[tuple[str, ...]]:
         stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
         pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
         return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
+
+
+def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -> bool:
+    """Is a subject that is a function word ("It", "The Who") meant here as that word?
+
+    It is a name where it has a capital without opening a sentence, or an article.
+    """
+    if len(key) > 1 or key[0] not in _FUNCTION_WORDS:
+        return False
+    before = text[found[start - 1].end : found[start].start] if start else ""
+    opens = not start or bool(_SENTENCE_END.search(before)) or "'" in before or "\u2019" in before
+    named = not opens and text[found[start].start].isupper()
+    return not named and not (start and found[start - 1].folded in _ARTICLES)
 
 
 def subject_key(subject: str) -> tuple[str, ...]:
@@ -251,9 +277,10 @@ def _suffixed(known: str, seen: str) -> bool:
 def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | None:
     """`key` as inflected words close together in `found`, if enough of it is there."""
     alike = _alike if len(key) > 1 else _suffixed
-    spots = []
+    spots: list[int | None] = []
     for word in key:
-        at = next((i for i, seen in enumerate(found) if alike(word, seen.folded)), None)
+        fits = (i for i, seen in enumerate(found) if i not in spots and alike(word, seen.folded))
+        at = next(fits, None)
         if at is None and any(c.isdigit() for c in word):
             return None
         spots.append(at)

@@ -19,7 +19,10 @@ _LETTER = rf"(?!{_UNSPACED})[^\W_]"
 # Accents that stand apart from their letter, and what cannot be seen, do not end a word.
 _WORD = re.compile(rf"{_UNSPACED}|{_LETTER}(?:{_LETTER}|[\u0300-\u036f{_HIDDEN}])*")
 _INVISIBLE = re.compile(f"[{_HIDDEN}]")
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\s*\n\s*")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*\s+|\s*\n\s*"
+    r"|(?<=\w) (?=(?:The|In|What|Where|Which|Who|When|How) )"  # a heading, then a sentence
+)
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _LINKS = frozenset(
@@ -293,9 +296,21 @@ def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | No
         {at for w, at in zip(weight, spots, strict=True) if at is not None and w >= 1} or set(here)
     )
     spans = tuple((found[at].start, found[at].end) for at in strong)
+    if None in spots and _named_on(found, strong[0], strong[-1], text):
+        return None
     if _SENTENCE_END.search(text[spans[0][0] : spans[-1][1]]):
         return None
     return Mention(key, spans, min(coverage, 0.99))
+
+
+def _named_on(found: list[Word], first: int, last: int, text: str) -> bool:
+    """Do the words at `first` to `last` belong to a longer name ("South African" + "Academy")?"""
+    beside = [found[at] for at in (first - 1, last + 1) if 0 <= at < len(found)]
+    return any(
+        (text[word.start].isupper() or text[word.start].isdigit())
+        and word.folded not in _FUNCTION_WORDS
+        for word in beside
+    )
 
 
 def _inside_another(mention: Mention, mentions: list[Mention]) -> bool:

@@ -6,6 +6,7 @@ from typer import Typer
 
 from lifelong.cli import ask, chat, doctor, edits, feed
 from lifelong.cli.setup import with_setup
+from lifelong.cli.train import train
 
 COMMANDS = (
     chat.chat,
@@ -29,6 +30,7 @@ app = Typer(
 )
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
+app.add_typer(train, name="train")
 
 
 def main() -> None:

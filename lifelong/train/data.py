@@ -1,10 +1,11 @@
 """What the scope classifier learns from: relations in many wordings, "this" for the subject.
 
 `relations.jsonl` beside this file was written for this project: one relation a line, its `prompts`
-("{}" for the subject), its other `labels`, and the `ids` under which public data knows it. In a folder of public data
-the training parts of ParaRel, LRE, CounterFact, zsRE and MQuAKE (PokeMQA's questions) are read,
-and sentences of WikiText-2 that ask for nothing. Whatever is missing there is left out; so are
-records about a subject of any development file.
+("{}" for the subject), its other `labels`, and the `ids` under which public data knows it.
+
+In a folder of public data the training parts of ParaRel, LRE, CounterFact, zsRE and MQuAKE
+(PokeMQA's questions) are read, and sentences of WikiText-2 that ask for nothing. Whatever is
+missing there is left out; so are records about a subject of any development file.
 """
 
 import json
@@ -23,7 +24,12 @@ from lifelong.subject import extract, focus, masked, subject_key, words
 _MOST = 16  # wordings of one relation from one source
 _ANSWERS = 200  # of one relation
 _PLAIN = 3000
-_LABEL = ("The {} of this is", "this {}", "The name of the {} of this is", "What is the {} of this?")
+_LABEL = (
+    "The {} of this is",
+    "this {}",
+    "The name of the {} of this is",
+    "What is the {} of this?",
+)
 
 # Relations that share wordings or answers for some subjects: not negatives of each other.
 _OVERLAP = [
@@ -103,9 +109,12 @@ class Relation:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Named relations; pairs (wording, other wording, answer) of unnamed ones; plain sentences."""
+    """Named relations; those as CounterFact completes them; pairs (wording, other wording, answer)
+    of unnamed ones; plain sentences.
+    """
 
     relations: Mapping[str, Relation]
+    completions: Mapping[str, Relation]
     pairs: tuple[tuple[str, str, str], ...]
     plain: tuple[str, ...]
 
@@ -115,20 +124,28 @@ def overlapping(relation: str) -> set[str]:
     return {relation}.union(*(group for group in _OVERLAP if relation in group))
 
 
+def relation_names() -> dict[str, str]:
+    """Our name of a relation by the ids under which public data knows it."""
+    return {id: record["relation"] for record in _relations() for id in record.get("ids", ())}
+
+
 def corpus(data: Path | None) -> Corpus:
     """Our own relations, and the training parts of public sets under `data` where they exist."""
     sources: dict[str, list[list[str]]] = defaultdict(list)
     answers: dict[str, list[str]] = defaultdict(list)
-    names = {}
+    names = relation_names()
     for record in _relations():
         name = record["relation"]
-        names |= dict.fromkeys(record.get("ids", ()), name)
         sources[name].append([_this(prompt, "{}") for prompt in record["prompts"]])
         labels = [name, *record.get("labels", ())]
         sources[name].append([form.format(label) for label in labels for form in _LABEL])
     if data is None:
-        return Corpus(_collected(sources, answers), (), ())
+        return Corpus(_collected(sources, answers), {}, (), ())
     held_out = _development_subjects(data)
+    completed: dict[str, set[str]] = defaultdict(set)
+    for id, wording, _ in _counterfact(data, held_out):
+        if wording:
+            completed[names.get(id, id)].add(wording)
     for found in (
         [*_pararel(data), *_lre(data)],
         [*_counterfact(data, held_out)],
@@ -143,8 +160,12 @@ def corpus(data: Path | None) -> Corpus:
                 answers[name].append(answer)
         for name, texts in some.items():
             sources[name].append(_few(sorted(texts), _MOST))
+    completions = {name: [sorted(texts)] for name, texts in completed.items()}
     return Corpus(
-        _collected(sources, answers), tuple(_zsre(data, held_out)), tuple(_plain(data))
+        _collected(sources, answers),
+        _collected(completions, answers),
+        tuple(_zsre(data, held_out)),
+        tuple(_plain(data)),
     )
 
 
@@ -201,14 +222,17 @@ def _lre(data: Path) -> Iterator[tuple[str, str | None, str | None]]:
 def _counterfact(
     data: Path, held_out: frozenset[tuple[str, ...]]
 ) -> Iterator[tuple[str, str | None, str | None]]:
-    """CounterFact's subjects and true answers are ParaRel's, which knows the relation."""
+    """CounterFact's subjects and true answers are ParaRel's, which knows the relation.
+
+    All relations but one: sport.
+    """
     relations: dict[tuple[str, str], set[str]] = defaultdict(set)
     for path in sorted(data.glob("pararel/trex_lms_vocab/*.jsonl")):
         for record in _lines(path):
             relations[record["sub_label"], record["obj_label"]].add(path.stem)
     for record in _lines(data / "counterfact/train.jsonl"):
         subject = record["subject"]
-        known = relations.get((subject, record["ground_truth"]), set())
+        known = relations.get((subject, record["ground_truth"]), {"P641"})
         if len(known) == 1 and subject_key(subject) not in held_out:
             yield next(iter(known)), masked(record["prompt"], subject), record["target_new"]
 

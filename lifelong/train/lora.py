@@ -12,7 +12,7 @@ _SCALE = 2.0  # of an adapter's output while it is trained; folded into `up` aft
 
 
 class LowRank(nn.Module):
-    """A linear map (out, in) with `up @ down` added: down (rank, in), up (out, rank), zero at first."""
+    """A linear map (out, in) plus `up @ down`: down (rank, in), up (out, rank), zero at first."""
 
     def __init__(self, base: nn.Linear, rank: int) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ character counts as a word.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -79,11 +79,11 @@ def normalise(text: str) -> str:
 
 def visible(text: str) -> str:
     """`text` without zero-width characters and without bidirectional overrides."""
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _fold(word: str) -> str:
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", word)).casefold()
+    return visible(word).casefold()
 
 
 def extract(prompt: str) -> str | None:
@@ -207,14 +207,7 @@ class SubjectGate:
 
     def find(self, text: str) -> list[Mention]:
         """The known subjects that `text` mentions, fullest and longest first."""
-        if not self._known:
-            return []
-        found = words(text)
-        exact = list(self._runs(found, text))
-        taken = {mention.subject for mention in exact}
-        loose = [m for key in self._candidates(found) - taken if (m := _loosely(key, found, text))]
-        mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
-        return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
+        return mentions(text, [self])
 
     def _runs(self, found: list[Word], text: str) -> Iterator[Mention]:
         folded = [word.folded for word in found]
@@ -241,6 +234,19 @@ def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -
     opens = not start or bool(_SENTENCE_END.search(before)) or "'" in before or "\u2019" in before
     named = not opens and text[found[start].start].isupper()
     return not named and not (start and found[start - 1].folded in _ARTICLES)
+
+
+def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
+    """The subjects of all `gates` that `text` mentions, as if one gate knew them."""
+    if not any(map(len, gates)):
+        return []
+    found = words(text)
+    exact = list(dict.fromkeys(m for gate in gates for m in gate._runs(found, text)))
+    taken = {mention.subject for mention in exact}
+    nearly = set().union(*(gate._candidates(found) for gate in gates)) - taken
+    loose = [m for key in nearly if (m := _loosely(key, found, text))]
+    kept = [m for m in exact + loose if not _inside_another(m, exact + loose)]
+    return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
 
 
 def subject_key(subject: str) -> tuple[str, ...]:

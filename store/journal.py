@@ -34,6 +34,7 @@ from store.patches import Patch
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
 from store.views import StoredPatch
 
+_MADE_FOR = ("model", "encoder", "model_name", "encoder_name")
 _NOTHING: Mapping[int, Sequence[int]] = {}
 
 
@@ -76,6 +77,17 @@ class Journal:
         return cls(file)
 
     @classmethod
+    def for_pack(cls, path: str | Path, folder: str | Path) -> Self:
+        """Open the store at `path` to import into; where there is none, make it as the pack's was.
+
+        Raises DamagedPack.
+        """
+        if Path(path).exists():
+            return cls.tend(path)
+        made_for = pack.origin(Path(folder))
+        return cls.open(path, **{key: made_for[key] for key in _MADE_FOR})
+
+    @classmethod
     def read(cls, path: str | Path) -> Self:
         """Open an existing store for reading only, whatever model it was made for."""
         file = File(path, create=False, write=False)
@@ -108,6 +120,18 @@ class Journal:
         """What the store was made for: `model`, `encoder` (fingerprints), their names; its `id`."""
         with self._file.snapshot() as db:
             return schema.meta(db)
+
+    @property
+    def schema(self) -> str:
+        """The last schema step of the file."""
+        with self._file.snapshot() as db:
+            return schema.step(db)
+
+    @property
+    def dim(self) -> int:
+        """How many numbers the vectors have; 0 where there are none."""
+        with self._file.snapshot() as db:
+            return rows.dimension(db)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -221,6 +245,18 @@ class Journal:
             life.restore(db, state, supersedes, {"reason": reason})
             return self.get(id)
 
+    def arrange(self, places: Mapping[int, int | None]) -> None:
+        """Each of these standing edits goes below the one named, or is live (None).
+
+        For a caller that knows which edits contradict each other; what is so already stays as it
+        is. Raises UnknownEdit, WrongStatus, TooNarrow.
+        """
+        with self._file.transaction() as db:
+            for id in (*places, *filter(None, places.values())):
+                if (kind := life.state(db, id).kind) not in life.STANDING:
+                    raise WrongStatus(f"Edit {id} is {kind}")
+            life.arrange(db, places)
+
     def expire(self, now: datetime | None = None) -> list[Edit]:
         """End the edits whose `valid_until` is not after `now` (aware; None: the clock's)."""
         time = utc(now or datetime.now(UTC))
@@ -293,8 +329,18 @@ class Journal:
         """The live edits by id, of the whole store or those visible to `audience`."""
         return self.edits("live", at, audience=audience)
 
-    def authored(self, user_id: str, tenant: str | None = None) -> list[Edit]:
-        """What this user said, whatever became of it and however far it was promoted."""
+    def counts(self) -> dict[Status, int]:
+        """How many edits have each status."""
+        with self._file.snapshot() as db:
+            return views.counts(db)
+
+    def authored(self, user_id: str | None, tenant: str | None = None) -> list[Edit]:
+        """What this user said, whatever became of it and however far it was promoted.
+
+        Users belong to their tenant; without `user_id` it is what all users of `tenant` said.
+        """
+        if user_id is None and tenant is None:
+            raise ValueError("name a user, a tenant or both")
         with self._file.snapshot() as db:
             return views.edits(db, None, ids=views.authored(db, user_id, tenant))
 
@@ -302,6 +348,20 @@ class Journal:
         """The ids of the live edits, in order."""
         with self._file.snapshot() as db:
             return views.live_ids(db, at)
+
+    def rose(self, ids: Iterable[int]) -> dict[int, int]:
+        """The epoch at which each of `ids` last went live by itself, not because another fell."""
+        with self._file.snapshot() as db:
+            return views.rose(db, ids)
+
+    def recorded_before(self, edits: Sequence[Edit]) -> list[Edit]:
+        """What became of `edits` if their keys were all recorded before, else none. KeyReused."""
+        with self._file.snapshot() as db:
+            return self._recorded_before(db, edits)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits: cheaper than `epoch`."""
+        return self._file.data_version()
 
     def patches(self, at: int | None = None, ids: Iterable[int] | None = None) -> list[StoredPatch]:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
@@ -364,6 +424,14 @@ class Journal:
         """
         with self._file.snapshot() as db:
             return chain.verify(db)
+
+    def damaged(self, since: int, until: int) -> list[int]:
+        """The ids of the edits of these events that are not what was written: `verify` in parts.
+
+        An event counts with its edit's text and vector and with its patch's bytes.
+        """
+        with self._file.snapshot() as db:
+            return chain.damaged(db, since, until)
 
     def backup(self, target: str | Path) -> Path:
         """A verified copy of the store as of now at `target`, which must not exist yet.

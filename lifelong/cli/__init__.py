@@ -4,9 +4,8 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed
+from lifelong.cli import ask, chat, doctor, edits, feed, queue, store, train, watch
 from lifelong.cli.setup import with_setup
-from lifelong.cli.train import train
 
 COMMANDS = (
     chat.chat,
@@ -17,9 +16,18 @@ COMMANDS = (
     edits.redo,
     feed.import_,
     edits.list_,
+    edits.search,
     edits.show,
     edits.history,
-    ask.check,
+    ask.diff,
+    queue.wrong,
+    queue.review,
+    queue.approve,
+    queue.reject,
+    queue.promote,
+    queue.expire,
+    watch.check,
+    watch.report,
     doctor.doctor,
 )
 
@@ -30,7 +38,8 @@ app = Typer(
 )
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
-app.add_typer(train, name="train")
+app.add_typer(store.app, name="store")
+app.add_typer(train.app, name="train")
 
 
 def main() -> None:

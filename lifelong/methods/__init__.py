@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
 
 from lifelong.lm import LM
+from lifelong.methods.ike import Ike
+from lifelong.methods.language_patch import LanguagePatch
+from lifelong.methods.memprompt import MemPrompt
 from lifelong.methods.serac import Serac
 from lifelong.prompt import Condition, Prompt
 from store import Edit, Patch
@@ -18,6 +21,7 @@ class Method(Protocol):
     """What the runtime asks of a method."""
 
     name: ClassVar[str]
+    by_subject: ClassVar[bool]  # are its edits about a subject, to be guessed where none is given?
 
     def propose(self, lm: LM, edits: Sequence[Edit]) -> Patch:
         """One patch for a batch of edits (one edit is a batch of one). Pure."""
@@ -28,4 +32,6 @@ class Method(Protocol):
         ...
 
 
-METHODS: Mapping[str, Method] = {method.name: method for method in (Serac(),)}
+METHODS: Mapping[str, Method] = {
+    method.name: method for method in (Serac(), Ike(), MemPrompt(), LanguagePatch())
+}

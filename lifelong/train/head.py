@@ -70,6 +70,7 @@ class Examples:
         self._names = sorted(data.relations)
         self._completed = sorted(data.completions)
         self._answered = [name for name in self._names if data.relations[name].answers]
+        self._any = sorted({a for name in self._names for a in data.relations[name].answers})
         texts = [text for name in self._names for text in sorted(data.relations[name].wordings)]
         owner = np.repeat(
             np.arange(len(self._names)), [len(data.relations[n].wordings) for n in self._names]
@@ -128,7 +129,10 @@ class Examples:
         return self._rng.choice(answers) if answers else ""
 
     def _target(self, answers: Sequence[str]) -> str:
-        return self._one(answers) if self._rng.random() > 0.2 else ""
+        """What the edit answers; anything where no answers are known, for it to be ignored."""
+        if self._rng.random() < 0.2:
+            return ""
+        return self._one(answers or self._any)
 
     def _two(self, relation: Relation) -> tuple[str, str]:
         """Two wordings of a relation, from one data set as often as not."""

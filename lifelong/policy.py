@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
+from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong, TooWide
 from lifelong.fact import Fact, facts
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, WeightMethod
 from lifelong.subject import extract, normalise, visible
 from store import Edit, Probe
 
@@ -32,6 +32,11 @@ def admit(lm: LM, edit: Edit) -> Edit:
     if edit.method not in METHODS:
         raise BadEdit(
             f"There is no method {edit.method!r}.", f"Take one of: {', '.join(sorted(METHODS))}."
+        )
+    if isinstance(METHODS[edit.method], WeightMethod) and (edit.user_id or edit.tenant):
+        raise TooWide(
+            f"{edit.method} writes into the weights, which are everybody's.",
+            "Leave user_id and tenant out, or use a memory method.",
         )
     clean = replace(
         edit,

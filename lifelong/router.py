@@ -15,7 +15,7 @@ from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import Fact, facts
 from lifelong.scope import ScopeClassifier
 from lifelong.subject import SubjectGate, focus, masked, normalise, subject_key
-from store import Edit, Journal, VectorIndex
+from store import Edit, Hint, Journal, VectorIndex
 
 FIRES = 0.5  # probability from which an edit is in scope
 
@@ -25,14 +25,18 @@ _NEAR = 0.02  # probability from which an edit that does not fire is a near miss
 _SHOWN = 5  # near misses that a route keeps
 
 Indexed = tuple[np.ndarray, np.ndarray]  # ids (n,), vectors (n, d)
+Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope."""
+    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope.
+
+    Without a text the edit is in the weights, which answer by themselves.
+    """
 
     edit: Edit
-    text: str
+    text: str | None
     score: float
 
     @property
@@ -64,7 +68,7 @@ class Router:
         self._scope = scope
         self._gate = SubjectGate()
         self._index = VectorIndex(encoder.dim)
-        self._live: dict[int, tuple[Edit, str]] = {}
+        self._live: dict[int, tuple[Edit, str | None]] = {}
         self._of_subject: dict[tuple[str, ...], set[int]] = defaultdict(set)  # () : no subject
         self._of_fact: dict[Fact, set[int]] = defaultdict(set)
 
@@ -94,6 +98,11 @@ class Router:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def in_weights(self) -> list[int]:
+        """The ids of the live edits that the weights answer, in order."""
+        return sorted(id for id, (_, text) in self._live.items() if text is None)
 
     def same_fact(self, edit: Edit) -> list[Edit]:
         """The live edits that state the same fact as `edit`, by id."""
@@ -140,7 +149,7 @@ class Router:
         fires = 1 if hits and hits[0].score >= FIRES else 0
         return Route(self.epoch, tuple(hits[:fires]), tuple(hits[fires:][:_SHOWN]))
 
-    def _add(self, edits: Sequence[Edit], texts: Mapping[int, str], vectors: Indexed) -> None:
+    def _add(self, edits: Sequence[Edit], texts: Texts, vectors: Indexed) -> None:
         for edit in edits:
             self._live[edit.id] = (edit, texts.get(edit.id, ""))
             if edit.subject is not None:
@@ -172,11 +181,11 @@ class Router:
 
 def _read(
     journal: Journal, ids: Sequence[int], epoch: int
-) -> tuple[list[Edit], dict[int, str], Indexed]:
+) -> tuple[list[Edit], Texts, Indexed]:
     """Edits, their methods' texts and their vectors, all as of `epoch`."""
     texts = {
-        id: text
+        id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None
         for stored in journal.patches(epoch, ids)
-        for id, text in zip(stored.edits, stored.patch.texts, strict=True)
+        for id, position in zip(stored.edits, stored.positions, strict=True)
     }
     return journal.get_many(ids, epoch), texts, journal.vectors(ids, epoch)

@@ -1,6 +1,6 @@
 """EditableModel: a Hugging Face causal LM that takes corrections.
 
-    edit   Edit -> policy.admit -> method.propose -> journal.record -> router.sync
+    edit   Edit -> policy.admit -> method.propose -> journal.record -> router and weights
     ask    prompt -> router.route -> method.condition -> generate -> Answer
     truth  the journal; everything else here is a view of it
 
@@ -29,12 +29,13 @@ from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, LifelongError, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, WeightMethod
 from lifelong.models import load_model
 from lifelong.router import Route, Router
 from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
-from store import Edit, Event, Journal, Reading, Status, StoreError
+from lifelong.weights import BASE, State, Weights
+from store import Delta, Edit, Event, Journal, Reading, Status, StoredPatch, StoreError
 
 if TYPE_CHECKING:
     _Model = PreTrainedModel
@@ -44,6 +45,7 @@ else:
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Routes = list[Route]
+Patches = list[StoredPatch]
 
 DEFAULT_STORE = "lifelong.db"
 
@@ -60,10 +62,12 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
+    weights: Weights
     method: str
     check_every: int | None
     unchecked: int = 0  # edits since the last reading
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
+    writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
 
 
 class EditableModel(_Model):
@@ -135,6 +139,7 @@ class EditableModel(_Model):
     def close(self) -> None:
         """Close the store; the object is the bare model again. Twice is fine."""
         if isinstance(self, EditableModel):
+            self._session.weights.rest(BASE)
             self._session.journal.close()
             self._revert()
 
@@ -155,7 +160,8 @@ class EditableModel(_Model):
         copy: PreTrainedModel = base.__new__(base)
         memo[id(self)] = copy
         state = {k: v for k, v in self.__dict__.items() if k != "_session"}
-        copy.__dict__ = deepcopy(state, memo)
+        with self._session.weights.held(BASE):
+            copy.__dict__ = deepcopy(state, memo)
         return copy
 
     # -- correcting ------------------------------------------------------------------------------
@@ -209,10 +215,12 @@ class EditableModel(_Model):
         admitted = [policy.admit(s.lm, edit) for edit in named]
         if not admitted:
             return []
+        how = METHODS[admitted[0].method]
+        written = self._written(how, admitted) if isinstance(how, WeightMethod) else None
         with s.lock:
             self._sync()
             supersedes = self._superseded(admitted)
-            patch = METHODS[admitted[0].method].propose(s.lm, admitted)
+            patch = written or how.propose(s.lm, admitted, ())
             vectors = s.router.encode(admitted)
             recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
             self._catch_up()
@@ -243,6 +251,19 @@ class EditableModel(_Model):
         return edit
 
     # -- asking ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own `forward`, under one state of the weights from input to output.
+
+        Raises StaleCache where `past_key_values` were made under another.
+        """
+        weights, cache = self._session.weights, kwargs.get("past_key_values")
+        with weights.held():
+            weights.check_cache(cache)
+            out = super().__call__(*args, **kwargs)
+            for filled in (cache, getattr(out, "past_key_values", None)):
+                weights.stamp(filled)
+        return out
 
     @overload
     def chat(
@@ -307,7 +328,8 @@ class EditableModel(_Model):
         """The base model, exactly, for as long as the block runs, in this thread only."""
         token = _off.set(_off.get() | {id(self)})
         try:
-            yield self
+            with self._session.weights.held(BASE):
+                yield self
         finally:
             _off.reset(token)
 
@@ -317,7 +339,8 @@ class EditableModel(_Model):
         if not 0 <= epoch <= s.journal.epoch:
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
-        return View(s.lm, self._generate, router.route)
+        then = s.weights.state(_deltas(s.journal, router))
+        return View(s.lm, self._generating(then), router.route)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -335,7 +358,7 @@ class EditableModel(_Model):
         with s.lock:
             self._sync()
             live = s.journal.live()
-        base = View(s.lm, self._generate, self._route_nowhere)
+        base = View(s.lm, self._generating(BASE), self._route_nowhere)
         reading = monitor.check(self._view, base, live, s.journal.readings(), sample=sample)
         s.unchecked = 0
         return s.journal.note(reading)
@@ -358,12 +381,22 @@ class EditableModel(_Model):
 
     @property
     def _view(self) -> View:
-        return View(self._session.lm, self._generate, self._route)
+        off = id(self) in _off.get()
+        return View(self._session.lm, self._generating(BASE if off else None), self._route)
 
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
         return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
+
+    def _generating(self, state: State | None) -> Generate:
+        """The same with the weights in `state` (None: live) from the first token to the last."""
+
+        def generate(*args: Any, **kwargs: Any) -> Output:
+            with self._session.weights.held(state):
+                return self._generate(*args, **kwargs)
+
+        return generate
 
     def _route(self, questions: Sequence[str]) -> Routes:
         s = self._session
@@ -376,8 +409,29 @@ class EditableModel(_Model):
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
 
+    def _written(self, method: WeightMethod, edits: Edits) -> Delta:
+        """What the method would write; it takes its time, and others ask meanwhile."""
+        s = self._session
+        with s.weights.away(), s.writing:
+            with s.weights.held(BASE):
+                method.prepare(s.lm)
+            with s.lock:
+                self._sync()
+                self._superseded(edits)
+                live = _deltas(s.journal, s.router)
+            with s.weights.held(s.weights.resting):
+                patch = method.propose(s.lm, edits, live)
+            s.weights.check(patch)
+        return patch
+
     def _sync(self) -> None:
-        self._session.router.sync(self._session.journal)
+        """Router and weights become what the journal says."""
+        s = self._session
+        before = s.router.in_weights
+        s.router.sync(s.journal)
+        if s.router.in_weights != before:
+            deltas = _deltas(s.journal, s.router)
+            s.weights.rest(s.weights.state(deltas, s.weights.resting))
 
     def _catch_up(self) -> None:
         """Sync, where a failure must not be: what is recorded stays so, a chat goes on."""
@@ -441,8 +495,14 @@ def _open(
         encoder_name=encoder_name,
     )
     try:
-        router = Router.build(journal, encoder, scope)
+        router, weights = Router.build(journal, encoder, scope), Weights(lm)
+        weights.rest(weights.state(_deltas(journal, router)))
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, check_every)
+    return _Session(lm, encoder, scope, journal, router, weights, method, check_every)
+
+
+def _deltas(journal: Journal, router: Router) -> Patches:
+    """The patches that the weights have when the router is where it is, in journal order."""
+    return journal.patches(router.epoch, router.in_weights) if router.in_weights else []

@@ -10,8 +10,8 @@ import pytest
 ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
 store.rows store.views store.pack store.base store.index store.journal store.snapshot store
-lifelong.errors lifelong.models lifelong.lm lifelong.encoder
-lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
+lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
+lifelong.encoder lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
 lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
 lifelong.server lifelong.cli

@@ -14,15 +14,16 @@ from typing import ClassVar
 
 from lifelong.lm import LM
 from lifelong.prompt import Condition, Prompt, Say, tell
-from store import Edit, Hint
+from store import Edit, Hint, StoredPatch
 
 
 class Serac:
     """Answers from memory in scope; the base model everywhere else."""
 
     name: ClassVar[str] = "serac"
+    makes: ClassVar[type[Hint]] = Hint
 
-    def propose(self, lm: LM, edits: Sequence[Edit]) -> Hint:
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hint:
         """One sentence an edit: its prompt, answered."""
         return Hint(self.name, tuple(f"{edit.prompt.strip()} {edit.target}." for edit in edits))
 

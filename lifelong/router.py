@@ -179,9 +179,7 @@ class Router:
         ]
 
 
-def _read(
-    journal: Journal, ids: Sequence[int], epoch: int
-) -> tuple[list[Edit], Texts, Indexed]:
+def _read(journal: Journal, ids: Sequence[int], epoch: int) -> tuple[list[Edit], Texts, Indexed]:
     """Edits, their methods' texts and their vectors, all as of `epoch`."""
     texts = {
         id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None

@@ -220,7 +220,7 @@ class EditableModel(_Model):
         with s.lock:
             self._sync()
             supersedes = self._superseded(admitted)
-            patch = written or how.propose(s.lm, admitted, ())
+            patch = written or how.propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
             self._catch_up()

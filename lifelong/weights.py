@@ -24,7 +24,7 @@ from lifelong.errors import StaleCache, UpdateRejected, WeightsUnfit
 from lifelong.lm import LM
 from store import Delta, StoredPatch
 
-LARGEST = 1.0  # norm of one patch's change, as a share of the weight's own
+LARGEST = 4.0  # norm of one patch's change, as a share of the weight's own
 
 Key = tuple[tuple[int, tuple[int, ...]], ...]  # (patch id, its live positions), in journal order
 

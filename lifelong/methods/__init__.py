@@ -22,9 +22,8 @@ class MemoryMethod(Protocol):
     """A method that answers from memory."""
 
     name: ClassVar[str]
-    makes: ClassVar[type[Hint]]
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hint:
+    def propose(self, lm: LM, edits: Sequence[Edit]) -> Hint:
         """One patch for a batch of edits (one edit is a batch of one). Pure."""
         ...
 
@@ -38,7 +37,6 @@ class WeightMethod(Protocol):
     """A method that writes into the weights."""
 
     name: ClassVar[str]
-    makes: ClassVar[type[Delta]]
 
     def prepare(self, lm: LM) -> None:
         """What it must know of the base model; called while no edit is installed."""

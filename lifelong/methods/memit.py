@@ -9,7 +9,7 @@ weighing its new keys K against C, the second moment of all keys it already answ
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,13 +23,13 @@ from store import Delta, Edit, StoredPatch
 SPAN = 5  # layers that are edited
 
 
+@dataclass(frozen=True, slots=True)
 class Memit:
     """One change of rank (number of edits) in each of a few early layers."""
 
     name: ClassVar[str] = "memit"
-    makes: ClassVar[type[Delta]] = Delta
-    search = Search()
-    weight = 100.0  # of C, which stands for the answers that shall stay
+    search: Search = Search()
+    weight: float = 100.0  # of C, which stands for the answers that shall stay
 
     def layers(self, lm: LM) -> list[int]:
         """The last of the first quarter of the blocks (3 to 7 of 30).

@@ -11,6 +11,7 @@ constraints: k becomes a matrix, the quotient a solve.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,12 +23,12 @@ from lifelong.methods.wording import wordings
 from store import Delta, Edit, StoredPatch
 
 
+@dataclass(frozen=True, slots=True)
 class Rome:
     """Rank one an edit, in one layer."""
 
     name: ClassVar[str] = "rome"
-    makes: ClassVar[type[Delta]] = Delta
-    search = Search(sites=("mlp_out",), steps=20, clamp=4.0)
+    search: Search = Search(sites=("mlp_out",), steps=20, clamp=4.0)
 
     def layer(self, lm: LM) -> int:
         """Early in the model: 5 of 30 blocks."""

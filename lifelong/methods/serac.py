@@ -14,16 +14,15 @@ from typing import ClassVar
 
 from lifelong.lm import LM
 from lifelong.prompt import Condition, Prompt, Say, tell
-from store import Edit, Hint, StoredPatch
+from store import Edit, Hint
 
 
 class Serac:
     """Answers from memory in scope; the base model everywhere else."""
 
     name: ClassVar[str] = "serac"
-    makes: ClassVar[type[Hint]] = Hint
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hint:
+    def propose(self, lm: LM, edits: Sequence[Edit]) -> Hint:
         """One sentence an edit: its prompt, answered."""
         return Hint(self.name, tuple(f"{edit.prompt.strip()} {edit.target}." for edit in edits))
 

@@ -97,9 +97,10 @@ def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) ->
     """The tokens of `text` and of the target behind it. The last mention of the subject counts."""
     if not lm.tokenizer.is_fast:
         raise WeightsUnfit("This tokenizer tells no character offsets.", "Load a fast one.")
-    gap = "" if not target or text[-1:].isspace() else " "
     encoded = lm.tokenizer(
-        f"{text}{gap}{target}", return_offsets_mapping=True, add_special_tokens=kind != "chat"
+        f"{text}{_gap(text, target)}{target}",
+        return_offsets_mapping=True,
+        add_special_tokens=kind != "chat",
     )
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     start = text.rindex(subject)
@@ -107,7 +108,7 @@ def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) ->
     body = [i for i, (_, b) in enumerate(offsets) if b > len(text)]
     cut = body[0] if body else len(ids) - _closing(lm, ids)
     labels = tuple(ids[i] for i in body)
-    if target and not labels:
+    if kind != "essence" and not labels:
         raise BadEdit(f"The target {target!r} makes no tokens of this model.", "Give another one.")
     if cut <= last:
         raise BadEdit(
@@ -115,6 +116,10 @@ def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) ->
             "End the prompt with a space or a word after the subject.",
         )
     return Wording(edit, kind, tuple(ids[:last]), (*ids[last:cut], *labels[:-1]), labels)
+
+
+def _gap(text: str, target: str) -> str:
+    return " " if target and not text[-1:].isspace() else ""
 
 
 def _closing(lm: LM, ids: Sequence[int]) -> int:

@@ -1,0 +1,1 @@
+"""What the weights already answer to, measured before they are written into."""

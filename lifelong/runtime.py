@@ -35,7 +35,7 @@ from lifelong.router import Route, Router
 from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from lifelong.weights import BASE, State, Weights
-from store import Delta, Edit, Event, Journal, Reading, Status, StoredPatch, StoreError
+from store import Delta, Edit, Event, Journal, Patch, Reading, Status, StoredPatch, StoreError
 
 if TYPE_CHECKING:
     _Model = PreTrainedModel
@@ -216,11 +216,14 @@ class EditableModel(_Model):
         if not admitted:
             return []
         how = METHODS[admitted[0].method]
-        written = self._written(how, admitted) if isinstance(how, WeightMethod) else None
+        patch: Patch = (
+            self._written(how, admitted)
+            if isinstance(how, WeightMethod)
+            else how.propose(s.lm, admitted)
+        )
         with s.lock:
             self._sync()
             supersedes = self._superseded(admitted)
-            patch = written or how.propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
             self._catch_up()

@@ -1,6 +1,6 @@
 """The shared steps of the locate-and-write methods, against the model itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,8 @@ EDITS = [
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
-    yield
 
 
 @pytest.fixture
@@ -190,11 +189,9 @@ def test_the_write_brings_the_subject_to_the_wanted_value(
     weight = other.model.get_parameter(name)
     with torch.no_grad():
         weight += change.T if other.layout and other.layout.transposed else change
-    for t, value in zip(sorted(texts, key=lambda t: t.edit), wanted, strict=True):
-        found: list[torch.Tensor] = []
-        with (
-            torch.no_grad(),
-            tracing(after={other.module("mlp_out", 1): lambda _, out: found.append(out[0, -1])}),
-        ):
+    found: list[torch.Tensor] = []
+    module = other.module("mlp_out", 1)
+    for t in sorted(texts, key=lambda t: t.edit):
+        with torch.no_grad(), tracing(after={module: lambda _, out: found.append(out[0, -1])}):
             other.model(input_ids=torch.tensor([[*t.head, t.tail[0]]]))
-        torch.testing.assert_close(found[0], value, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(torch.stack(found), wanted, atol=2e-3, rtol=1e-3)

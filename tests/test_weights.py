@@ -95,7 +95,7 @@ def test_installed_is_base_plus_deltas_summed_in_float32_and_cast_once(
 def test_an_undone_edit_of_a_batch_leaves_what_its_batch_is_without_it(
     model: EditableModel,
 ) -> None:
-    one, two, _ = teach(model, "one", "two", "three")
+    _, two, _ = teach(model, "one", "two", "three")
     model.undo(two.id)
     (stored,) = model._session.journal.patches()
     assert stored.live_positions == (0, 2)

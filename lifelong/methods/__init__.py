@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 from lifelong.lm import LM
+from lifelong.methods.alphaedit import AlphaEdit
 from lifelong.methods.memit import Memit
+from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
 from lifelong.prompt import Condition, Prompt
@@ -49,4 +51,6 @@ class WeightMethod(Protocol):
 
 Method = MemoryMethod | WeightMethod
 
-METHODS: Mapping[str, Method] = {method.name: method for method in (Serac(), Rome(), Memit())}
+METHODS: Mapping[str, Method] = {
+    method.name: method for method in (Serac(), Rome(), Memit(), Pmet(), AlphaEdit())
+}

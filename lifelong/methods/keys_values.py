@@ -156,6 +156,7 @@ class Search:
     decay: float = 0.5
     kl: float = 0.0625  # the weight of "{subject} is a" staying what it is
     enough: float = 0.05  # the loss at which an edit is done
+    said: float = 1.0  # the weight of a target token that is the likeliest already
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
         now = now.detach()
         groups = [kept for group in groups if (kept := group.only(todo))]
         for group in groups:
-            part = group.loss(leaves, how.kl, n)
+            part = group.loss(leaves, how, n)
             part.sum().backward()
             now += part.detach()
         loss = torch.where(todo, now, loss)
@@ -281,17 +282,18 @@ class _Group:
         few._place([self._texts[row] for row in rows.tolist()])
         return few
 
-    def loss(self, shift: Mapping[Role, torch.Tensor], kl: float, n: int) -> torch.Tensor:
+    def loss(self, shift: Mapping[Role, torch.Tensor], how: Search, n: int) -> torch.Tensor:
         """What these wordings add to the loss of each of `n` edits, (n,)."""
         acts = {module: self._shifted(shift[site]) for site, module in self._sites.items()}
         with tracing(after=acts):
             out = self._blocks.run(self._blocks.start)
         said = self._logits(out, *self._spots)
         nll = -said.gather(1, self._labels[:, None])[:, 0] * self._weights
+        nll = torch.where(said.argmax(1) == self._labels, how.said * nll, nll)
         loss = out.new_zeros(n, dtype=torch.float32)
         loss = loss.index_add(0, self.edit[self._spots[0]], nll)
         drift = (self._essence.exp() * (self._essence - self._logits(out, *self._last))).sum(1)
-        return loss.index_add(0, self.edit[self._last[0]], kl * drift)
+        return loss.index_add(0, self.edit[self._last[0]], how.kl * drift)
 
     def _logits(self, out: torch.Tensor, rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (n, vocabulary) at some positions: the head is dear."""
@@ -320,8 +322,31 @@ def _grouped(texts: Sequence[Wording]) -> Iterator[Sequence[Wording]]:
 
 # --- the write ------------------------------------------------------------------------------------
 
+SPAN = 5  # layers that a batch is spread over
+
 Solve = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 # (layer, keys (N, in)) -> v (N, in) and mix (N, N), both float64: see `store.Factors`
+
+
+def early(lm: LM) -> list[int]:
+    """The last of the first quarter of the blocks (3 to 7 of 30): facts are recalled there.
+
+    Where MLP outputs are normed before they are added, what a block gives does not follow from the
+    write, so one layer must do.
+    """
+    last = lm.layers // 4
+    layers = range(max(0, last - SPAN + 1), last + 1)
+    return [last] if normed(lm) else list(layers)
+
+
+def normed(lm: LM) -> bool:
+    """Whether this family norms what its MLPs give."""
+    return lm.layout is not None and lm.layout.mlp_normed
+
+
+def identity_plus(gram: torch.Tensor) -> torch.Tensor:
+    """I + gram: edits that are weighed against something give way to it and to each other."""
+    return gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
 
 
 def write(

@@ -16,11 +16,11 @@ import torch
 
 from lifelong import moments
 from lifelong.lm import LM, Role
-from lifelong.methods.keys_values import Search, seek, weigh, write
+from lifelong.methods.keys_values import Search, early, identity_plus, normed, seek, weigh, write
 from lifelong.methods.wording import wordings
 from store import Delta, Edit, StoredPatch
 
-SPAN = 5  # layers that are edited
+SEARCH = Search()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +28,28 @@ class Memit:
     """One change of rank (number of edits) in each of a few early layers."""
 
     name: ClassVar[str] = "memit"
-    search: Search = Search()
+    by_subject: ClassVar[bool] = True
+
+    search: Search = SEARCH
     weight: float = 100.0  # of C, which stands for the answers that shall stay
-
-    def layers(self, lm: LM) -> list[int]:
-        """The last of the first quarter of the blocks (3 to 7 of 30).
-
-        Where MLP outputs are normed before they are added, a block's output does not follow from
-        the write, so one layer must do (`site`).
-        """
-        last = lm.layers // 4
-        return list(range(max(0, last - SPAN + 1), last + 1))[-1 if _normed(lm) else -SPAN :]
 
     def prepare(self, lm: LM) -> None:
         """C of the layers."""
-        moments.ensure(lm, self.layers(lm))
+        moments.ensure(lm, early(lm))
 
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta:
         """All edits in one change."""
-        layers = self.layers(lm)
-        site: Role = "mlp_out" if _normed(lm) else "block"
+        layers = early(lm)
+        site: Role = "mlp_out" if normed(lm) else "block"
         texts = wordings(lm, edits)
         values = seek(lm, texts, layers[-1], replace(self.search, sites=(site,)))
         known = {layer: moments.moment(lm, layer) for layer in layers}
 
         def solve(layer: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             weighed = weigh(known[layer], keys) / self.weight  # ((weight C)^-1 K)^T
-            gram = keys.double() @ weighed.T
-            return weighed, torch.eye(len(keys), dtype=gram.dtype, device=gram.device) + gram
+            return weighed, identity_plus(keys.double() @ weighed.T)
 
         wanted = values.before[site] + values.shift[site]
         factors = write(lm, texts, wanted, layers, solve, site=site)
         facts = {"moments": known[layers[-1]].id, "loss": values.loss.tolist()}
         return Delta(self.name, factors, facts)
-
-
-def _normed(lm: LM) -> bool:
-    return lm.layout is not None and lm.layout.mlp_normed

@@ -22,13 +22,17 @@ from lifelong.methods.keys_values import Search, seek, weigh, write
 from lifelong.methods.wording import wordings
 from store import Delta, Edit, StoredPatch
 
+SEARCH = Search(sites=("mlp_out",), steps=20, clamp=4.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Rome:
     """Rank one an edit, in one layer."""
 
     name: ClassVar[str] = "rome"
-    search: Search = Search(sites=("mlp_out",), steps=20, clamp=4.0)
+    by_subject: ClassVar[bool] = True
+
+    search: Search = SEARCH
 
     def layer(self, lm: LM) -> int:
         """Early in the model: 5 of 30 blocks."""

@@ -44,7 +44,7 @@ def main() -> None:
     with Path(sys.argv[1]).open("w", encoding="utf-8") as out:
         for start in range(0, len(texts), BATCH):
             ids, mask = pad_left(lm, [Prompt(text) for text in texts[start : start + BATCH]])
-            said = lm.model.generate(
+            said = lm.model.generate(  # type: ignore[operator]
                 ids,
                 attention_mask=mask,
                 do_sample=True,

@@ -92,3 +92,39 @@ class UpdateRejected(EditRefused):
 
 class MomentsMissing(EditRefused):
     """There is too little text to learn from what the weights already answer to."""
+
+
+class Conflicting(EditRefused):
+    """An edit contradicts a live one, and was to be refused in that case."""
+
+
+class BadSetting(LifelongError):
+    """A setting of the monitor has no meaning."""
+
+
+class PackageMissing(LifelongError):
+    """What was asked for needs a package that is not installed."""
+
+
+class NoReport(LifelongError):
+    """Nothing was measured yet, or the page cannot be written."""
+
+
+class BadDataset(LifelongError):
+    """A file that nothing can be measured with; where it stands in the file is said."""
+
+
+class UnknownFormat(BadDataset):
+    """The fields of the first record are those of no known dataset."""
+
+
+class MixedFormats(BadDataset):
+    """A record is of another dataset than those before it."""
+
+
+class BadRecord(BadDataset):
+    """A line is not JSON, or a field of its record is missing or of the wrong type."""
+
+
+class EmptyDataset(BadDataset):
+    """There is no record, or none that asks for a change."""

@@ -4,7 +4,10 @@ Texts are compared as `subject.normalise` leaves them: NFKC, case-folded, withou
 articles.
 """
 
+from collections.abc import Iterable
+
 from lifelong.subject import normalise
+from store import Edit
 
 SHORT = 3  # characters under which a target must be the whole reply
 
@@ -27,3 +30,14 @@ def says(reply: str, target: str, old: str | None = None) -> bool:
 def same(reply: str, other: str) -> bool:
     """Are two replies the same words?"""
     return normalise(reply) == normalise(other)
+
+
+def matching(edits: Iterable[Edit], text: str) -> list[Edit]:
+    """The edits that hold every word of `text` in prompt, target, subject or relation."""
+    wanted = set(normalise(text).split())
+    return [edit for edit in edits if wanted and wanted <= _words(edit)]
+
+
+def _words(edit: Edit) -> set[str]:
+    texts = (edit.prompt, edit.target, edit.subject or "", edit.relation or "")
+    return {word for text in texts for word in normalise(text).split()}

@@ -1,6 +1,6 @@
 """EditableModel: a Hugging Face causal LM that takes corrections.
 
-    edit   Edit -> policy.admit -> method.propose -> journal.record -> router and weights
+    edit   Edit -> policy.admit -> method.propose -> journal.record -> router, weights
     ask    prompt -> router.route -> method.condition -> generate -> Answer
     truth  the journal; everything else here is a view of it
 
@@ -10,32 +10,53 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, overload
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lifelong import monitor, policy
+from lifelong import conflicts, policy
+from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, LifelongError, NotAModel
+from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
+from lifelong.match import matching
 from lifelong.methods import METHODS, WeightMethod
 from lifelong.models import load_model
-from lifelong.router import Route, Router
+from lifelong.monitor import SAMPLE, Monitor
+from lifelong.router import EVERYONE, Route, Router
+from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
+from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
+from lifelong.watch import Check, Monitoring, Turns, Watch
 from lifelong.weights import BASE, State, Weights
-from store import Delta, Edit, Event, Journal, Patch, Reading, Status, StoredPatch, StoreError
+from store import (
+    Audience,
+    Delta,
+    Edit,
+    Event,
+    Journal,
+    Patch,
+    Reach,
+    Reading,
+    Status,
+    StoredPatch,
+    StoreError,
+)
+from store.records import utc
 
 if TYPE_CHECKING:
     _Model = PreTrainedModel
@@ -44,10 +65,16 @@ else:
 
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
+Readings = list[Reading]
 Routes = list[Route]
 Patches = list[StoredPatch]
+Conflicts = list[Conflict]
+
+T = TypeVar("T")
+OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
+UNWATCHED = Monitoring()
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -64,8 +91,12 @@ class _Session:
     router: Router
     weights: Weights
     method: str
-    check_every: int | None
-    unchecked: int = 0  # edits since the last reading
+    encoder_name: str | None  # None: the caller brought the encoder itself
+    written: list[int] = field(default_factory=list)  # the edits that are in the weights
+    seen: int | None = None  # the journal's data version that the router is in step with
+    check: Check = field(init=False)
+    watch: Watch | None = None
+    turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
     writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
 
@@ -79,9 +110,10 @@ class EditableModel(_Model):
         store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
-        check_every: take a reading after every so many edits; None: only when `check` is called.
+        monitor: when readings are taken unasked, what is alarming, what is done then.
 
-    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
+    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
+    PackageMissing.
     """
 
     def __new__(cls, model: PreTrainedModel, *args: Any, **kwargs: Any) -> Self:
@@ -103,12 +135,13 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder = "minilm",
         method: str = "serac",
-        check_every: int | None = None,
+        monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method, check_every)
+            self._session = _open(model, tokenizer, store, encoder, method)
+            self._begin_monitoring(monitor)
         except BaseException:
-            self._revert()
+            EditableModel.close(self)
             raise
 
     @classmethod
@@ -117,30 +150,58 @@ class EditableModel(_Model):
         name: str,
         *,
         store: str | Path = DEFAULT_STORE,
-        encoder: str | Encoder = "minilm",
-        method: str = "serac",
-        check_every: int | None = None,
+        encoder: str | Encoder | None = None,
+        method: str | None = None,
+        monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
 
-        `load` goes to `models.load_model` (dtype, device). Raises ModelError, StoreError, BadEdit.
+        From a folder that `save_pretrained` wrote come encoder and method, unless given, and the
+        edits: those that are not in `store` yet. `load` goes to `models.load_model` (dtype,
+        device). Raises ModelError, StoreError, BadEdit.
         """
+        saved = settings_of(Path(name))
         model, tokenizer = load_model(name, **load)
-        return cls(
+        given = {"encoder": encoder, "method": method}
+        made = cls(
             model,
             tokenizer,
             store=store,
-            encoder=encoder,
-            method=method,
-            check_every=check_every,
+            monitor=monitor,
+            **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
+        if saved is not None:
+            try:
+                made._session.journal.import_(name)
+                made._sync()
+            except BaseException:
+                EditableModel.close(made)
+                raise
+        return made
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | Path, **kwargs: Any
+    ) -> None:
+        """Model, tokenizer, edits and settings in one folder, for `from_pretrained`.
+
+        `kwargs` go to transformers' `save_pretrained`. Raises StoreError.
+        """
+        s, folder = self._session, Path(save_directory)
+        with s.weights.held(BASE):  # the edits are beside it
+            super().save_pretrained(folder, **kwargs)
+        s.lm.tokenizer.save_pretrained(folder)
+        settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
+        save(folder, s.journal, settings)
 
     def close(self) -> None:
-        """Close the store; the object is the bare model again. Twice is fine."""
+        """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
         if isinstance(self, EditableModel):
-            self._session.weights.rest(BASE)
-            self._session.journal.close()
+            if session := self.__dict__.get("_session"):
+                if session.watch:
+                    session.watch.close()
+                session.weights.rest(BASE)
+                session.journal.close()
             self._revert()
 
     def __enter__(self) -> Self:
@@ -173,46 +234,69 @@ class EditableModel(_Model):
         *,
         subject: str | None = None,
         relation: str | None = None,
+        old: str | None = None,
         paraphrases: Sequence[str] = (),
         locality: Sequence[str] = (),
         method: str | None = None,
         provenance: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        key: str | None = None,
+        valid_until: str | None = None,
+        on_conflict: OnConflict = "supersede",
+        pending: bool = False,
     ) -> Edit:
         """From now on, asked `prompt` in any words, the model says `target`.
 
-        The edit is on disk and live when this returns. It replaces a live edit of the same prompt,
-        or of the same subject and relation. `subject` is guessed from the prompt if not given.
-        `paraphrases` and `locality` (prompts that must not change) are what `check` asks; they are
-        never learnt from.
+        The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
+        who asks. It replaces a live edit for the same people of the same prompt, or of the same
+        subject and relation. `subject` is guessed from the prompt if not given. `paraphrases` and
+        `locality` (prompts that must not change) are what `check` asks; they are never learnt from.
+        `old` is what was wrong. A request that comes again with the same `key` records nothing
+        again. After `valid_until` (ISO 8601 with offset) the edit is live no more. Where it has
+        `conflicts`, `on_conflict` says whether it is refused or waits for `approve`; with
+        `pending` it waits in any case.
 
-        Raises BadEdit, TextTooLong, AlreadyTaught, StoreError; then nothing was written.
+        Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
+        written.
         """
-        edit = Edit(
-            prompt,
-            target,
+        edit = policy.new_edit(
+            prompt=prompt,
+            target=target,
             subject=subject,
             relation=relation,
-            paraphrases=paraphrases,  # type: ignore[arg-type]  # checked by policy.admit
-            locality=locality,  # type: ignore[arg-type]
+            old=old,
+            paraphrases=paraphrases,
+            locality=locality,
             provenance=provenance or {},
+            user_id=user_id,
+            tenant=tenant,
+            key=key,
+            valid_until=valid_until,
         )
-        return self.edit_many([edit], method=method)[0]
+        return self.edit_many([edit], method=method, on_conflict=on_conflict, pending=pending)[0]
 
     def edit_many(
-        self, records: Sequence[Edit | Mapping[str, Any]], *, method: str | None = None
+        self,
+        records: Sequence[Edit | Mapping[str, Any]],
+        *,
+        method: str | None = None,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        on_conflict: OnConflict = "supersede",
+        pending: bool = False,
     ) -> Edits:
         """Many edits as one: one patch, one transaction, all or nothing. Raises as `edit` does.
 
-        A record is an `Edit`, or a mapping with the fields of our JSONL (`policy.edit_of`).
+        A record is an `Edit`, or a mapping with the fields of our JSONL (`policy.edit_of`). They
+        are for the audience given here or, without, each for its own. Where one has conflicts and
+        `on_conflict` is `review`, all of them wait.
         """
         s = self._session
-        named = [
-            replace(
-                edit if isinstance(edit, Edit) else policy.edit_of(edit), method=method or s.method
-            )
-            for edit in records
+        admitted = [
+            policy.admit(s.lm, self._edit_of(record, method, Audience(user_id, tenant)))
+            for record in records
         ]
-        admitted = [policy.admit(s.lm, edit) for edit in named]
         if not admitted:
             return []
         how = METHODS[admitted[0].method]
@@ -222,36 +306,119 @@ class EditableModel(_Model):
             else how.propose(s.lm, admitted)
         )
         with s.lock:
-            self._sync()
-            supersedes = self._superseded(admitted)
             vectors = s.router.encode(admitted)
-            recorded = s.journal.record(admitted, patch, vectors, supersedes=supersedes)
+            with s.journal.together():  # nobody else writes between the look and the record
+                if before := s.journal.recorded_before(admitted):
+                    return before
+                self._sync()
+                supersedes = self._superseded(admitted)
+                waits = pending or self._must_wait(admitted, vectors, on_conflict)
+                recorded = s.journal.record(
+                    admitted,
+                    patch,
+                    vectors,
+                    supersedes={} if waits else supersedes,
+                    status="pending" if waits else "live",
+                )
+            s.seen = None
             self._catch_up()
-        self._check_if_due(len(recorded))
+        if s.watch:
+            s.watch.count(len(recorded))
         return recorded
+
+    def conflicts(self, edit: Edit | int) -> Conflicts:
+        """What an edit, recorded or not, is at odds with among what is live for its audience.
+
+        Raises BadEdit, TextTooLong, UnknownEdit.
+        """
+        s = self._session
+        if isinstance(edit, int):
+            asked = s.journal.get(edit)
+        else:
+            asked = policy.admit(s.lm, replace(edit, method=s.method))
+        with s.lock:
+            self._catch_up()
+            return conflicts.find(s.router, asked, s.router.encode([asked])[0])
+
+    def wrong(
+        self,
+        question: str,
+        answer: str,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        key: str | None = None,
+    ) -> Edit:
+        """`answer` is wrong, and nobody said what is right: it changes nothing, and waits.
+
+        `approve` with the right answer makes an edit of it. Raises BadEdit, TextTooLong,
+        StoreError.
+        """
+        s = self._session
+        said = Edit(
+            question,
+            "",
+            old=answer,
+            method=s.method,
+            provenance=provenance or {},
+            user_id=user_id,
+            tenant=tenant,
+            key=key,
+        )
+        with s.lock:
+            (edit,) = s.journal.record([policy.complaint(s.lm, said)], None, status="proposed")
+            s.seen = None
+            self._catch_up()
+        return edit
+
+    def approve(self, id: int, target: str | None = None) -> Edit:
+        """An edit that waits goes live; a complaint does by the right answer, as a new edit.
+
+        Raises UnknownEdit, NotWaiting, BadEdit, StoreError, and for a complaint as `edit` does.
+        """
+        waiting = self.get(id)
+        if waiting.status != "proposed":
+            if target is not None:
+                raise BadEdit(f"Edit {id} has a target.", "Reject it, and make another edit.")
+            return self._step(id, lambda journal: journal.approve(id))
+        if target is None:
+            raise BadEdit(f"Edit {id} is a complaint.", "Give the right answer as `target`.")
+        (made,) = self.edit_many([replace(waiting, target=target, key=None)])
+        self.reject(id, reason=f"answered by edit {made.id}")
+        return made
+
+    def reject(self, id: int, *, reason: str = "") -> Edit:
+        """An edit that waits shall not go live. Raises UnknownEdit, NotWaiting, StoreError."""
+        return self._step(id, lambda journal: journal.reject(id, reason=reason))
+
+    def promote(self, id: int, reach: Reach) -> Edit:
+        """The edit is for its author only, for his tenant, or for everyone.
+
+        It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus,
+        StoreError.
+        """
+        if reach not in get_args(Reach):
+            raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
+        return self._step(id, lambda journal: journal.promote(id, reach))
 
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        with self._session.lock:
-            edit = self._session.journal.retire(id)
-            self._catch_up()
-        return edit
+        return self._step(id, lambda journal: journal.retire(id))
 
     def redo(self, id: int) -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
 
         Raises UnknownEdit, NotRetired, StoreError.
         """
-        s = self._session
-        with s.lock:
-            self._sync()
-            instead_of = s.router.same_fact(s.journal.get(id))
-            edit = s.journal.restore(id, supersedes=[other.id for other in instead_of])
-            self._catch_up()
-        return edit
+        return self._step(id, lambda journal: journal.restore(id))
+
+    def expire(self) -> Edits:
+        """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
+        return self._settled(lambda journal: journal.expire())
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -275,12 +442,21 @@ class EditableModel(_Model):
         *,
         max_new_tokens: int = ...,
         stream: Literal[False] = ...,
+        user_id: str | None = ...,
+        tenant: str | None = ...,
         **kw: Any,
     ) -> Answer: ...
 
     @overload
     def chat(
-        self, messages: Messages, *, max_new_tokens: int = ..., stream: Literal[True], **kw: Any
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int = ...,
+        stream: Literal[True],
+        user_id: str | None = ...,
+        tenant: str | None = ...,
+        **kw: Any,
     ) -> Stream: ...
 
     def chat(
@@ -289,26 +465,41 @@ class EditableModel(_Model):
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         stream: bool = False,
+        user_id: str | None = None,
+        tenant: str | None = None,
         **generate_kwargs: Any,
     ) -> Answer | Stream:
         """The reply to `messages` (role and content each, or one text of a user).
 
+        Whoever asks gets the edits for him: here as in every verb below, `user_id` of `tenant`.
         With `stream`, an iterator over pieces of it, whose `.answer` is the whole so far.
         Raises NoChatTemplate, MessagesRefused.
         """
         kwargs = {"max_new_tokens": max_new_tokens, **generate_kwargs}
-        return (
-            self._view.stream(messages, **kwargs) if stream else self._view.chat(messages, **kwargs)
-        )
+        view = self._view_of(user_id, tenant)
+        return view.stream(messages, **kwargs) if stream else view.chat(messages, **kwargs)
 
     def complete(
-        self, text: str, *, max_new_tokens: int = MAX_NEW_TOKENS, **generate_kwargs: Any
+        self,
+        text: str,
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        **generate_kwargs: Any,
     ) -> Answer:
         """The raw continuation of `text`, without a chat template."""
-        return self._view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
+        view = self._view_of(user_id, tenant)
+        return view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
 
     def generate(
-        self, inputs: torch.Tensor | None = None, generation_config: Any = None, **kwargs: Any
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: Any = None,
+        *,
+        user_id: str | None = None,
+        tenant: str | None = None,
+        **kwargs: Any,
     ) -> Output:
         """transformers' `generate`; a prompt in scope of an edit is answered by the edit.
 
@@ -320,11 +511,14 @@ class EditableModel(_Model):
             kwargs["generation_config"] = generation_config
         if ids is None:
             return self._generate(**kwargs)
-        return self._view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
+        view = self._view_of(user_id, tenant)
+        return view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
 
-    def explain(self, prompt: Messages) -> Route:
+    def explain(
+        self, prompt: Messages, *, user_id: str | None = None, tenant: str | None = None
+    ) -> Route:
         """Which edits shape the answer to `prompt` (`hits`), and which nearly would (`near`)."""
-        return self._view.explain(prompt)
+        return self._view_of(user_id, tenant).explain(prompt)
 
     @contextmanager
     def disable_edits(self) -> Iterator[Self]:
@@ -336,35 +530,37 @@ class EditableModel(_Model):
         finally:
             _off.reset(token)
 
-    def at(self, epoch: int) -> View:
-        """A read-only view that answers as this model did at `epoch`."""
+    def at(self, epoch: int, *, user_id: str | None = None, tenant: str | None = None) -> View:
+        """A read-only view that answers this asker as the model did at `epoch`."""
         s = self._session
         if not 0 <= epoch <= s.journal.epoch:
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
+        asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        return View(s.lm, self._generating(then), router.route)
+        return View(s.lm, self._generating(then), partial(router.route, asker=asker))
 
     # -- looking ---------------------------------------------------------------------------------
 
     def get(self, id: int) -> Edit:
-        """One edit with its present status. Raises UnknownEdit."""
+        """One edit with its present status, whoever sees it (`edit.audience`). UnknownEdit."""
         return self._session.journal.get(id)
 
     def history(self, id: int | None = None) -> Events:
         """What happened to one edit, or to all, in order. Raises UnknownEdit."""
         return self._session.journal.history(id)
 
-    def check(self, sample: int = monitor.SAMPLE) -> Reading:
-        """Re-ask a sample of the live edits and what they must not change; note the reading."""
-        s = self._session
-        with s.lock:
-            self._sync()
-            live = s.journal.live()
-        base = View(s.lm, self._generating(BASE), self._route_nowhere)
-        reading = monitor.check(self._view, base, live, s.journal.readings(), sample=sample)
-        s.unchecked = 0
-        return s.journal.note(reading)
+    def check(self, sample: int = SAMPLE) -> Reading:
+        """Re-ask a sample of the live edits and what they must not change; note the reading.
+
+        What is alarming stands in its body under `alarms`, and is told and acted on as the
+        model's `monitor` says.
+        """
+        return self._session.check(sample)
+
+    def readings(self) -> Readings:
+        """Every reading taken so far, in order."""
+        return self._session.journal.readings()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -376,38 +572,70 @@ class EditableModel(_Model):
         """The journal's last sequence number: what answers are given as of."""
         return self._session.journal.epoch
 
-    def list(self, status: Status | None = None) -> Edits:
-        """Every edit ever acknowledged, or those with this status, by id."""
-        return self._session.journal.edits(status)
+    def list(
+        self,
+        status: Status | None = None,
+        *,
+        user_id: str | None = None,
+        tenant: str | None = None,
+    ) -> Edits:
+        """Every edit ever acknowledged that this asker may see, or those with this status."""
+        s = self._session
+        with s.lock:
+            self._catch_up()
+        return s.journal.edits(status, audience=Audience(user_id, tenant))
+
+    def search(
+        self,
+        text: str,
+        status: Status | None = None,
+        *,
+        user_id: str | None = None,
+        tenant: str | None = None,
+    ) -> Edits:
+        """Those of `list` that hold every word of `text`."""
+        return matching(self.list(status, user_id=user_id, tenant=tenant), text)
+
+    def review(self, *, user_id: str | None = None, tenant: str | None = None) -> Edits:
+        """What waits for `approve` or `reject`, the oldest first: a keeper's list.
+
+        Of everybody, of all users of a tenant, or of one.
+        """
+        return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
 
     @property
     def _view(self) -> View:
-        off = id(self) in _off.get()
-        return View(self._session.lm, self._generating(BASE if off else None), self._route)
+        return self._view_of()
+
+    def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
+        asker = Audience(user_id, tenant)
+        generate = self._generating(BASE if id(self) in _off.get() else None, chat=True)
+        return View(self._session.lm, generate, partial(self._route, asker=asker))
 
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
         return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
 
-    def _generating(self, state: State | None) -> Generate:
+    def _generating(self, state: State | None, *, chat: bool = False) -> Generate:
         """The same with the weights in `state` (None: live) from the first token to the last."""
+        s = self._session
 
         def generate(*args: Any, **kwargs: Any) -> Output:
-            with self._session.weights.held(state):
+            with s.weights.held(state), s.turns.chat() if chat else nullcontext():
                 return self._generate(*args, **kwargs)
 
         return generate
 
-    def _route(self, questions: Sequence[str]) -> Routes:
+    def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
         if id(self) in _off.get():
             return self._route_nowhere(questions)
         with s.lock:
             self._catch_up()
-            return s.router.route(questions)
+            return s.router.route(questions, asker)
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -430,35 +658,79 @@ class EditableModel(_Model):
     def _sync(self) -> None:
         """Router and weights become what the journal says."""
         s = self._session
-        before = s.router.in_weights
+        s.seen = None
+        version = s.journal.data_version()
         s.router.sync(s.journal)
-        if s.router.in_weights != before:
+        if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
             s.weights.rest(s.weights.state(deltas, s.weights.resting))
+            s.written = s.router.in_weights
+        s.seen = version
 
     def _catch_up(self) -> None:
-        """Sync, where a failure must not be: what is recorded stays so, a chat goes on."""
+        """Sync if anybody wrote, where a failure must not be: what is recorded, a chat goes on."""
+        s = self._session
         try:
-            self._sync()
+            if s.seen is None or s.seen != s.journal.data_version():
+                self._sync()
+            if s.router.ended(utc(datetime.now(UTC))):
+                self._settled(lambda journal: journal.expire())
         except StoreError as exc:
-            epoch = self._session.router.epoch
-            _log.warning("The journal cannot be read; answering as of %d: %s", epoch, exc)
+            _log.warning("The journal fails; answering as of %d: %s", s.router.epoch, exc)
+
+    def _step(self, id: int, step: Callable[[Journal], Edit]) -> Edit:
+        """A step of one edit; the edit as it stands when all have found their places."""
+        self._settled(step)
+        return self._session.journal.get(id)
+
+    def _settled(self, step: Callable[[Journal], T]) -> T:
+        s = self._session
+        with s.lock:
+            with s.journal.together():
+                self._sync()
+                result = settle(s.journal, s.router.standing, lambda: step(s.journal))
+            s.seen = None
+            self._catch_up()
+        return result
+
+    def _edit_of(
+        self, record: Edit | Mapping[str, Any], method: str | None, audience: Audience
+    ) -> Edit:
+        edit = record if isinstance(record, Edit) else policy.edit_of(record)
+        if audience != EVERYONE:
+            edit = replace(edit, user_id=audience.user_id, tenant=audience.tenant)
+        return replace(edit, method=method or self._session.method)
 
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
         policy.refuse_rivals(edits)
-        found = [policy.superseded(e, self._session.router.same_fact(e)) for e in edits]
+        found = [policy.superseded(e, self._session.router.visible(e)) for e in edits]
         return {position: old for position, old in enumerate(found) if old}
 
-    def _check_if_due(self, edits: int) -> None:
+    def _must_wait(self, edits: Sequence[Edit], vectors: Any, on_conflict: OnConflict) -> bool:
+        """Whether these edits need an approval. Raises Conflicting where they are refused."""
+        if on_conflict not in get_args(OnConflict):
+            raise BadEdit(f"There is no policy {on_conflict!r}.", "Take supersede, reject, review.")
+        if on_conflict == "supersede":
+            return False
+        router = self._session.router
+        for edit, vector in zip(edits, vectors, strict=True):
+            for found in conflicts.find(router, edit, vector):
+                if on_conflict == "review":
+                    return True
+                raise Conflicting(f"It is at odds: {found}.", "Undo that one, or replace it.")
+        return False
+
+    def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        s.unchecked += edits
-        if s.check_every is None or s.unchecked < s.check_every:
-            return
-        try:
-            self.check()
-        except (LifelongError, StoreError) as exc:  # the edits are recorded all the same
-            _log.warning("The edits could not be checked: %s", exc)
+        view = View(s.lm, self._generating(None), self._route)  # which is no chat
+        monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
+        s.check = Check(monitor, settings, self._retire)
+        if settings.by_itself:
+            s.watch = Watch(settings, s.check, s.turns)
+
+    def _retire(self, id: int, kind: Status, reason: str) -> None:
+        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -480,22 +752,22 @@ def _open(
     store: str | Path,
     encoder: str | Encoder,
     method: str,
-    check_every: int | None,
 ) -> _Session:
     if method not in METHODS:
         raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
     lm = LM.of(model, tokenizer)
+    encoder_name: str | None
     if isinstance(encoder, str):
         encoder_name, encoder = encoder, load_encoder(encoder, device=lm.device)
     else:
-        encoder_name = type(encoder).__name__
+        encoder_name = None
     scope = scope_for(encoder)
     journal = Journal.open(
         store,
         model=lm.fingerprint,
         encoder=encoder.fingerprint,
         model_name=str(model.config.name_or_path),
-        encoder_name=encoder_name,
+        encoder_name=encoder_name or type(encoder).__name__,
     )
     try:
         router, weights = Router.build(journal, encoder, scope), Weights(lm)
@@ -503,7 +775,9 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, weights, method, check_every)
+    return _Session(
+        lm, encoder, scope, journal, router, weights, method, encoder_name, router.in_weights
+    )
 
 
 def _deltas(journal: Journal, router: Router) -> Patches:

@@ -7,7 +7,7 @@ character counts as a word.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -191,14 +191,7 @@ class SubjectGate:
 
     def find(self, text: str) -> list[Mention]:
         """The known subjects that `text` mentions, fullest and longest first."""
-        if not self._known:
-            return []
-        found = words(text)
-        exact = list(self._runs(found))
-        taken = {mention.subject for mention in exact}
-        loose = [m for key in self._candidates(found) - taken if (m := _loosely(key, found, text))]
-        mentions = [m for m in exact + loose if not _inside_another(m, exact + loose)]
-        return sorted(mentions, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
+        return mentions(text, [self])
 
     def _runs(self, found: list[Word]) -> Iterator[Mention]:
         folded = [word.folded for word in found]
@@ -212,6 +205,19 @@ class SubjectGate:
         stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
         pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
         return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
+
+
+def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
+    """The subjects of all `gates` that `text` mentions, as if one gate knew them."""
+    if not any(map(len, gates)):
+        return []
+    found = words(text)
+    exact = list(dict.fromkeys(m for gate in gates for m in gate._runs(found)))
+    taken = {mention.subject for mention in exact}
+    nearly = set().union(*(gate._candidates(found) for gate in gates)) - taken
+    loose = [m for key in nearly if (m := _loosely(key, found, text))]
+    kept = [m for m in exact + loose if not _inside_another(m, exact + loose)]
+    return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
 
 
 def subject_key(subject: str) -> tuple[str, ...]:

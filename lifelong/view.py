@@ -174,6 +174,10 @@ class View:
         question = messages if isinstance(messages, str) else self.prompt(messages).question
         return self._route([question])[0]
 
+    def routes(self, questions: Sequence[str]) -> list[Route]:
+        """The same for many questions at once."""
+        return self._route(questions)
+
     def prompt(self, messages: Messages) -> Prompt:
         """The prompt of a conversation. Raises NoChatTemplate, MessagesRefused."""
         if isinstance(messages, str):

@@ -221,6 +221,18 @@ class Journal:
             life.restore(db, state, supersedes, {"reason": reason})
             return self.get(id)
 
+    def arrange(self, places: Mapping[int, int | None]) -> None:
+        """Each of these standing edits goes below the one named, or is live (None).
+
+        For a caller that knows which edits contradict each other; what is so already stays as it
+        is. Raises UnknownEdit, WrongStatus, TooNarrow.
+        """
+        with self._file.transaction() as db:
+            for id in (*places, *filter(None, places.values())):
+                if (kind := life.state(db, id).kind) not in life.STANDING:
+                    raise WrongStatus(f"Edit {id} is {kind}")
+            life.arrange(db, places)
+
     def expire(self, now: datetime | None = None) -> list[Edit]:
         """End the edits whose `valid_until` is not after `now` (aware; None: the clock's)."""
         time = utc(now or datetime.now(UTC))
@@ -303,6 +315,20 @@ class Journal:
         with self._file.snapshot() as db:
             return views.live_ids(db, at)
 
+    def rose(self, ids: Iterable[int]) -> dict[int, int]:
+        """The epoch at which each of `ids` last went live by itself, not because another fell."""
+        with self._file.snapshot() as db:
+            return views.rose(db, ids)
+
+    def recorded_before(self, edits: Sequence[Edit]) -> list[Edit]:
+        """What became of `edits` if their keys were all recorded before, else none. KeyReused."""
+        with self._file.snapshot() as db:
+            return self._recorded_before(db, edits)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection commits: cheaper than `epoch`."""
+        return self._file.data_version()
+
     def patches(self, at: int | None = None, ids: Iterable[int] | None = None) -> list[StoredPatch]:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
         with self._file.snapshot() as db:
@@ -364,6 +390,14 @@ class Journal:
         """
         with self._file.snapshot() as db:
             return chain.verify(db)
+
+    def damaged(self, since: int, until: int) -> list[int]:
+        """The ids of the edits of these events that are not what was written: `verify` in parts.
+
+        An event counts with its edit's text and vector and with its patch's bytes.
+        """
+        with self._file.snapshot() as db:
+            return chain.damaged(db, since, until)
 
     def backup(self, target: str | Path) -> Path:
         """A verified copy of the store as of now at `target`, which must not exist yet.

@@ -89,6 +89,18 @@ def promote(db: Database, now: State, reach: Reach, over: Iterable[int], body: B
     _move_up(db, [s for s in _below(db, now.edit) if not _covers(db, moved, s)], now)
 
 
+def arrange(db: Database, places: Mapping[int, int | None]) -> None:
+    """Standing edits go below the one that `places` names, or are live (None). TooNarrow."""
+    for edit, above in places.items():
+        now = state(db, edit)
+        if above is None and now.kind == "superseded":
+            append(db, replace(now, kind="live", cause=now.cause))
+        elif above is not None and (now.kind == "live" or now.cause != above):
+            if not _covers(db, state(db, above), now):
+                raise TooNarrow(f"Edit {above} cannot replace edit {edit}, which more people see")
+            append(db, replace(now, kind="superseded", cause=above))
+
+
 def _move_up(db: Database, below: Iterable[State], left: State) -> None:
     """These no longer stand below `left`, but where that stood."""
     for child in below:

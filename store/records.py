@@ -55,6 +55,16 @@ class Audience:
         """Whether what is live for this audience is live for (every request of) `other`."""
         return self.user_id in (None, other.user_id) and self.tenant in (None, other.tenant)
 
+    @property
+    def levels(self) -> tuple["Audience", ...]:
+        """The audiences that cover this one, the narrowest first."""
+        tenants = dict.fromkeys((self.tenant, None))
+        return tuple(
+            Audience(user_id, tenant)
+            for user_id in dict.fromkeys((self.user_id, None))
+            for tenant in tenants
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:

@@ -182,6 +182,16 @@ def overdue(db: Database, now: str) -> list[int]:
     return [id for (id,) in rows]
 
 
+def rose(db: Database, ids: Iterable[int]) -> dict[int, int]:
+    """When each of `ids` last went live by itself, not because another fell; else began."""
+    rows = db.execute(
+        "SELECT edit, coalesce(max(iif(kind = 'live' AND cause IS NULL, seq, NULL)), min(seq))"
+        " FROM event WHERE edit IN (SELECT value FROM json_each(?)) GROUP BY edit",
+        (_json(ids),),
+    )
+    return dict(rows.fetchall())
+
+
 def authored(db: Database, user_id: str, tenant: str | None) -> list[int]:
     """The ids of the edits that this user of this tenant recorded and that were not erased."""
     rows = db.execute(

@@ -1,10 +1,11 @@
 """The command line: every command, its JSON, its exit code; a chat through a pipe; an import."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,8 @@ def test_list_show_history(taught: Run) -> None:
         "subject": "Acme",
         "relation": "chief",
         "method": "serac",
+        "user_id": None,
+        "tenant": None,
     }
     assert [edit["status"] for edit in listed] == ["superseded", "live"]
     shown = data(taught("show", "2", "--json"))
@@ -158,6 +161,34 @@ def test_check_asks_paraphrases_and_locality(run: Run) -> None:
     assert "accuracy" in run("check").stdout
 
 
+def test_check_exits_with_1_on_an_alarm(taught: Run, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "edits.db") as db:
+        db.execute("UPDATE content SET body = replace(body, 'Jane', 'Joan')")
+    db.close()
+    result = taught("check", "--json")
+    assert result.exit_code == 1
+    (alarm,) = (a for a in json.loads(result.stdout)["alarms"] if a["kind"] == "damage")
+    assert alarm["suspects"] == [1]
+    assert "fails its hash. Suspects: [1]" in taught("check").stdout
+
+
+def test_report_shows_the_readings_without_a_model(taught: Run, tmp_path: Path) -> None:
+    unread = taught("report")
+    assert (unread.exit_code, unread.stdout) == (1, "")
+    assert "`lifelong check` takes one" in unread.stderr
+    data(taught("check", "--json"))
+    assert "100.0%" in taught("report").stdout
+    (reading,) = data(taught("report", "--out", tmp_path / "page.md", "--json"))
+    assert reading["accuracy"] == 1.0
+    assert {path.name for path in tmp_path.glob("page*")} == {
+        "page.md", "page-shares.png", "page-age.png"
+    }  # fmt: skip
+    assert taught("report", "--html", "--out", tmp_path / "page.html").exit_code == 0
+    assert "<h1>" in (tmp_path / "page.html").read_text()
+    nowhere = taught("report", "--out", tmp_path / "no" / "page.md")
+    assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
+
+
 def test_nothing_but_commands_that_answer_load_a_model(tmp_path: Path) -> None:
     path = tmp_path / "edits.db"
     with Journal.open(path, model="m", encoder="e") as journal:
@@ -170,6 +201,66 @@ def test_nothing_but_commands_that_answer_load_a_model(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], check=False, cwd=ROOT)
     assert done.returncode == 0
+
+
+ANN = ("--user", "ann", "--tenant", "red")
+
+
+def test_an_edit_for_one_user_and_its_promotion(run: Run) -> None:
+    data(run("edit", CHIEF, "Jane", *ANN, "--json"))
+    eve = ("--user", "ann", "--tenant", "blue")
+    for asker, ids in ((ANN, [1]), (eve, []), ((), [])):
+        assert [e["id"] for e in data(run("ask", CHIEF, *asker, "--json"))["edits"]] == ids
+        assert [e["id"] for e in data(run("why", CHIEF, *asker, "--json"))["hits"]] == ids
+    for command in (["list"], ["search", "chief jane"]):
+        assert [e["tenant"] for e in data(run(*command, *ANN, "--json"))] == ["red"]
+        assert data(run(*command, *eve, "--json")) == []
+        assert len(data(run(*command, "--json"))) == 1  # whoever has the file sees it all
+    assert data(run("promote", "1", "everyone", "--json"))["status"] == "live"
+    assert [e["id"] for e in data(run("ask", CHIEF, *eve, "--json"))["edits"]] == [1]
+    assert run("promote", "1", "nobody").exit_code == 2
+
+
+def test_the_queue(run: Run) -> None:
+    assert data(run("edit", CHIEF, "Jane", "--pending", "--json"))["status"] == "pending"
+    run("edit", NEAR, "Oslo", "--pending", *ANN)
+    assert data(run("wrong", CHIEF, "Kim", "--json"))["status"] == "proposed"
+    assert [e["id"] for e in data(run("review", "--json"))] == [1, 2, 3]
+    assert [e["id"] for e in data(run("review", "--tenant", "red", "--json"))] == [2]
+    assert data(run("approve", "1", "--json"))["status"] == "live"
+    assert data(run("reject", "2", "--reason", "no source", "--json"))["status"] == "rejected"
+    assert data(run("history", "2", "--json"))[-1]["reason"] == "no source"
+    assert run("approve", "3").exit_code == 1
+    assert run("approve", "2").exit_code == 1
+    made = data(run("approve", "3", "--target", "Eve", "--json"))
+    assert (made["id"], made["status"]) == (4, "live")
+    statuses = ["superseded", "rejected", "rejected", "live"]
+    assert [e["status"] for e in data(run("list", "--json"))] == statuses
+    assert data(run("review", "--json")) == []
+
+
+def test_a_key_a_conflict_and_an_end(taught: Run) -> None:
+    made = ("edit", NEAR, "Oslo", "--key", "k", "--until", "2100-01-01T00:00:00+00:00")
+    assert data(taught(*made, "--json")) == data(taught(*made, "--json"))
+    assert data(taught("show", "2", "--json"))["valid_until"].startswith("2100")
+    assert taught("edit", NEAR, "Rome", "--key", "k").exit_code == 1
+    refused = taught("edit", CHIEF, "Eve", "--on-conflict", "reject")
+    assert (refused.exit_code, "direct, edit 1" in refused.stderr) == (1, True)
+    assert taught("edit", CHIEF, "Eve", "--until", "soon").exit_code == 1
+    assert data(taught("expire", "--json")) == []
+    assert [e["status"] for e in data(taught("list", "--json"))] == ["live", "live"]
+
+
+def test_diff(taught: Run) -> None:
+    taught("edit", CHIEF, "Eve")
+    found = data(taught("diff", "1", "3", CHIEF, "--json"))
+    assert [(e["id"], e["before"], e["after"]) for e in found["edits"]] == [
+        (1, "live", "superseded"),
+        (2, None, "live"),
+    ]
+    assert ["Jane" in found["answers"][0], "Eve" in found["answers"][1]] == [True, True]
+    assert data(taught("diff", "3", "3", "--json")) == {"edits": []}
+    assert "superseded" in taught("diff", "1", "3").stdout
 
 
 # -- settings and exit codes ---------------------------------------------------------------------
@@ -347,8 +438,8 @@ def test_a_pipe_may_wait_for_each_verdict(
 # -- chat ----------------------------------------------------------------------------------------
 
 
-def talk(run: Run, *lines: str) -> Result:
-    result = run("chat", input="\n".join(lines))
+def talk(run: Run, *lines: str, arguments: Sequence[str] = ()) -> Result:
+    result = run("chat", *arguments, input="\n".join(lines))
     assert result.exit_code == 0
     return result
 
@@ -374,6 +465,15 @@ def test_undo_redo_base_in_a_chat(taught: Run) -> None:
     assert "no edit: this is the base model's own answer" in undone
     assert said.stdout.count(base) == 2
     assert "Jane" in redone.split("\n", 1)[1]
+
+
+def test_a_chat_of_one_user_and_what_others_get_of_it(run: Run) -> None:
+    lines = (CHIEF, "/correct Jane", "/for all", "/for you", "Who?", "/wrong")
+    said = talk(run, *lines, arguments=ANN).stdout
+    assert "Edit 1 is live for everyone." in said
+    assert "Complaint 2 waits" in said
+    edits = data(run("list", "--json"))
+    assert [(e["tenant"], e["status"]) for e in edits] == [(None, "live"), ("red", "proposed")]
 
 
 def test_a_chat_goes_on_after_errors(run: Run) -> None:

@@ -11,9 +11,14 @@ ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
 store.rows store.views store.pack store.base store.index store.journal store.snapshot store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.encoder lifelong.subject lifelong.fact lifelong.match lifelong.prompt lifelong.say
+lifelong.encoder
+lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.match
+lifelong.prompt lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
-lifelong.policy lifelong.monitor lifelong.runtime lifelong.evaluate lifelong
+lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
+lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
+lifelong.runtime
+lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}

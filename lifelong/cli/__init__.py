@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed
+from lifelong.cli import ask, chat, doctor, edits, feed, queue, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -16,9 +16,18 @@ COMMANDS = (
     edits.redo,
     feed.import_,
     edits.list_,
+    edits.search,
     edits.show,
     edits.history,
-    ask.check,
+    ask.diff,
+    queue.wrong,
+    queue.review,
+    queue.approve,
+    queue.reject,
+    queue.promote,
+    queue.expire,
+    watch.check,
+    watch.report,
     doctor.doctor,
 )
 

@@ -1,12 +1,13 @@
-"""Questions from the shell: an answer, why it is what it is, and how well all edits hold."""
+"""Questions from the shell: an answer, and why it is what it is."""
 
 from typing import Annotated, Any
 
+from rich.console import Group, RenderableType
 from rich.text import Text
 from typer import Argument, Option
 
 import lifelong
-from lifelong.cli.setup import Setup, fields, stderr
+from lifelong.cli.setup import Setup, stderr, table
 
 Question = Annotated[str, Argument(help="What is asked.")]
 
@@ -22,8 +23,10 @@ def ask(
 ) -> None:
     """Ask one question."""
     with setup.open() as model:
-        view = model if at is None else model.at(at)
-        reply = (view.complete if complete else view.chat)(question, max_new_tokens=max_new_tokens)
+        view: Any = model if at is None else model.at(at, **setup.asker)
+        asker = setup.asker if at is None else {}
+        answer = view.complete if complete else view.chat
+        reply = answer(question, max_new_tokens=max_new_tokens, **asker)
     edits = [{"id": hit.id, "score": hit.score} for hit in reply.edits]
     setup.show({"text": reply.text, "epoch": reply.epoch, "edits": edits}, reply.text)
     for hit in reply.edits:
@@ -33,7 +36,7 @@ def ask(
 def why(setup: Setup, question: Question) -> None:
     """Which edits shape the answer to QUESTION, and which nearly would."""
     with setup.open() as model:
-        route = model.explain(question)
+        route = model.explain(question, **setup.asker)
     data = {
         "epoch": route.epoch,
         "hits": [_row(hit) for hit in route.hits],
@@ -42,15 +45,41 @@ def why(setup: Setup, question: Question) -> None:
     setup.show(data, reasons(route))
 
 
-def check(
+def diff(
     setup: Setup,
-    sample: Annotated[int, Option(min=1, help="How many edits are asked again.")] = 20,
+    before: Annotated[int, Argument(metavar="EPOCH", help="The earlier one.", min=0)],
+    after: Annotated[int, Argument(metavar="EPOCH", help="The later one.", min=0)],
+    question: Annotated[str | None, Argument(help="Asked at both.")] = None,
 ) -> None:
-    """Re-ask a sample of the live edits and what they must not change; note the reading."""
-    with setup.open() as model, stderr().status("Asking again"):
-        reading = model.check(sample)
-    data = {"id": reading.id, "epoch": reading.epoch, "time": reading.time, **reading.body}
-    setup.show(data, fields(data))
+    """The edits that are not the same at two epochs; with a QUESTION, both answers."""
+    with setup.read() as journal:
+        then, now = (
+            {edit.id: edit for edit in journal.edits(at=epoch, audience=setup.audience)}
+            for epoch in (before, after)
+        )
+    changed = [
+        {
+            "id": id,
+            "before": then[id].status if id in then else None,
+            "after": now[id].status if id in now else None,
+            "prompt": (now.get(id) or then[id]).prompt,
+            "target": (now.get(id) or then[id]).target,
+        }
+        for id in sorted(then.keys() | now.keys())
+        if then.get(id) != now.get(id)
+    ]
+    data: dict[str, Any] = {"edits": changed}
+    shown: list[RenderableType] = [
+        table(("id", "before", "after", "prompt", "target"), (row.values() for row in changed))
+    ]
+    if question is not None:
+        with setup.open() as model:
+            texts = [
+                model.at(epoch, **setup.asker).chat(question).text for epoch in (before, after)
+            ]
+        data["answers"] = texts
+        shown += [Text(f"at {e}: {t}") for e, t in zip((before, after), texts, strict=True)]
+    setup.show(data, Group(*shown))
 
 
 def described(hit: "lifelong.Hit") -> str:

@@ -6,9 +6,10 @@ correction shaped once that correction is undone. Else the model would repeat it
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,13 +19,17 @@ import lifelong
 from lifelong.cli.ask import reasons
 from lifelong.cli.setup import Setup, table, tell
 from lifelong.errors import BadEdit, LifelongError
-from store import StoreError
+from store import Reach, StoreError
 
 _REMEMBERED = 20  # turns of the conversation that the model reads again
+_EVERYONE: Mapping[str, Any] = {}
+_REACH: Mapping[str, Reach] = {"me": "author", "team": "tenant", "all": "everyone"}
 _HELP = """\
 /correct ANSWER  the last answer should have said ANSWER
 /undo [ID]       take a correction back: this one, or the last
 /redo [ID]       bring it back
+/for me|team|all who gets the last correction
+/wrong           the last answer is wrong; somebody else shall say what is right
 /why             which correction shapes the answer to the last question
 /edits           the corrections that are live
 /base            the last question, answered without any correction
@@ -37,9 +42,9 @@ def chat(setup: Setup) -> None:
     if setup.json:
         raise BadParameter("a chat is for people; scripts take `lifelong ask --json`")
     with suppress(KeyboardInterrupt), setup.open() as model:
-        live = len(model.list("live"))
+        live = len(model.list("live", **setup.asker))
         _note(f"{setup.model}, live corrections: {live}. /help shows what you can do.")
-        Chat(model).listen(_lines())
+        Chat(model, setup.asker).listen(_lines())
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,11 @@ class Turn:
 class Chat:
     """One conversation."""
 
-    def __init__(self, model: "lifelong.EditableModel") -> None:
+    def __init__(
+        self, model: "lifelong.EditableModel", asker: Mapping[str, Any] = _EVERYONE
+    ) -> None:
         self._model = model
+        self._asker = asker
         self._earlier: list[Turn] = []
         self._last: Turn | None = None
         self._made: list[int] = []  # edits of this chat, the newest last
@@ -68,6 +76,8 @@ class Chat:
             "correct": self._correct,
             "undo": self._undo,
             "redo": self._redo,
+            "for": self._for,
+            "wrong": self._wrong,
             "why": self._why,
             "edits": self._edits,
             "base": self._base,
@@ -106,7 +116,9 @@ class Chat:
                 {"role": "user", "content": turn.question},
                 {"role": "assistant", "content": said},
             ]
-        stream = self._model.chat([*messages, {"role": "user", "content": question}], stream=True)
+        stream = self._model.chat(
+            [*messages, {"role": "user", "content": question}], stream=True, **self._asker
+        )
         with closing(stream):
             for piece in stream:
                 echo(piece, nl=False)
@@ -120,7 +132,7 @@ class Chat:
 
     def _correct(self, target: str) -> None:
         question = self._question()
-        edit = self._model.edit(question, target, provenance={"source": "chat"})
+        edit = self._model.edit(question, target, provenance={"source": "chat"}, **self._asker)
         self._made.append(edit.id)
         self._last = Turn(question, None)
         about = f", about {edit.subject}" if edit.subject else ""
@@ -138,11 +150,25 @@ class Chat:
         _move(edit.id, self._undone, self._made)
         _note(f"Edit {edit.id} is {edit.status}: {edit.prompt} -> {edit.target}")
 
+    def _for(self, whom: str) -> None:
+        if whom not in _REACH:
+            raise BadEdit(f"{whom!r} is nobody.", "Say /for me, /for team or /for all.")
+        edit = self._model.promote(_number("", self._made), _REACH[whom])
+        _note(f"Edit {edit.id} is {edit.status} for {_REACH[whom]}.")
+
+    def _wrong(self, _: str) -> None:
+        question = self._question()
+        said = self._last.answer.text if self._last and self._last.answer else ""
+        edit = self._model.wrong(question, said, **self._asker)
+        _note(f"Complaint {edit.id} waits: lifelong review shows it.")
+
     def _why(self, _: str) -> None:
-        _note(reasons(self._model.explain(self._question())))
+        _note(reasons(self._model.explain(self._question(), **self._asker)))
 
     def _edits(self, _: str) -> None:
-        rows = [(edit.id, edit.prompt, edit.target) for edit in self._model.list("live")]
+        rows = [
+            (edit.id, edit.prompt, edit.target) for edit in self._model.list("live", **self._asker)
+        ]
         Console().print(table(("id", "prompt", "target"), rows))
 
     def _base(self, _: str) -> None:

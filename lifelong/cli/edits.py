@@ -1,18 +1,19 @@
 """Edits from the shell: make, retire, restore, look. Only `edit` loads a model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from lifelong.cli.setup import Setup, fields, table
-from lifelong.fact import same_fact
+from lifelong.match import matching
+from lifelong.standing import Standing, settle
 from store import Edit, Event, Journal, Status
 
 Id = Annotated[int, Argument(help="As `lifelong list` shows it.", min=1)]
 
-_LISTED = ("id", "epoch", "status", "prompt", "target", "subject", "relation", "method")
+_LISTED = tuple("id epoch status prompt target subject relation method user_id tenant".split())
 
 
 def edit(
@@ -30,6 +31,13 @@ def edit(
         list[str] | None, Option(help="A prompt that must not change, for `check`; repeatable.")
     ] = None,
     method: Annotated[str, Option(help="How the edit is made.")] = "serac",
+    old: Annotated[str | None, Option(help="The answer that was wrong.")] = None,
+    until: Annotated[str | None, Option(help="When it ends: ISO 8601 with offset.")] = None,
+    key: Annotated[str | None, Option(help="The same request has the same key.")] = None,
+    on_conflict: Annotated[
+        str, Option(help="With what is live: supersede it, reject this one, or have a review.")
+    ] = "supersede",
+    pending: Annotated[bool, Option("--pending", help="It waits for `lifelong approve`.")] = False,
 ) -> None:
     """Correct an answer: from now on, asked PROMPT in any words, the model says TARGET."""
     with setup.open() as model:
@@ -41,6 +49,12 @@ def edit(
             paraphrases=paraphrase or (),
             locality=locality or (),
             method=method,
+            old=old,
+            valid_until=until,
+            key=key,
+            on_conflict=on_conflict,  # type: ignore[arg-type]  # checked there
+            pending=pending,
+            **setup.asker,
         )
     data = {"id": made.id, "epoch": made.epoch, "status": made.status}
     setup.show(data, f"Edit {made.id} is {made.status}.")
@@ -49,25 +63,31 @@ def edit(
 def undo(setup: Setup, id: Id) -> None:
     """Retire an edit: every answer is as if it had never been made."""
     with setup.tend() as journal:
-        _show_step(setup, journal, lambda: journal.retire(id))
+        show_step(setup, journal, lambda: journal.retire(id))
 
 
 def redo(setup: Setup, id: Id) -> None:
     """Bring a retired edit back."""
     with setup.tend() as journal:
-        instead_of = [other.id for other in same_fact(journal.get(id), journal.live())]
-        _show_step(setup, journal, lambda: journal.restore(id, supersedes=instead_of))
+        show_step(setup, journal, lambda: journal.restore(id))
 
 
 def list_(
     setup: Setup, status: Annotated[Status | None, Option(help="Only these.")] = None
 ) -> None:
-    """Every edit ever made, and what became of it."""
+    """Every edit ever made (that --user of --tenant sees), and what became of it."""
     with setup.read() as journal:
-        edits = journal.edits(status)
-    rows = [{name: getattr(edit, name) for name in _LISTED} for edit in edits]
-    shown = ("id", "status", "prompt", "target", "subject")
-    setup.show(rows, table(shown, ([row[name] for name in shown] for row in rows)))
+        show_edits(setup, journal.edits(status, audience=setup.audience))
+
+
+def search(
+    setup: Setup,
+    text: Annotated[str, Argument(help="Words, all of them in the edit.")],
+    status: Annotated[Status | None, Option(help="Only these.")] = None,
+) -> None:
+    """The edits (that --user of --tenant sees) with these words, prompt to relation."""
+    with setup.read() as journal:
+        show_edits(setup, matching(journal.edits(status, audience=setup.audience), text))
 
 
 def show(setup: Setup, id: Id) -> None:
@@ -87,13 +107,21 @@ def history(
     setup.show(events, table(shown, ([event[name] for name in shown] for event in events)))
 
 
-def _show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
+def show_edits(setup: Setup, edits: Iterable[Edit]) -> None:
+    """A line an edit."""
+    rows = [{name: getattr(edit, name) for name in _LISTED} for edit in edits]
+    shown = ("id", "status", "prompt", "target", "subject", "user_id", "tenant")
+    setup.show(rows, table(shown, ([row[name] for name in shown] for row in rows)))
+
+
+def show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
     """Take the step; show the edit, and in words what else came of it."""
     before = journal.epoch
-    edit = step()
-    events = journal.history(since=before)
-    said = "\n".join(f"Edit {event.edit_id} is {event.kind}." for event in events)
-    setup.show({"id": edit.id, "epoch": events[-1].seq, "status": edit.status}, said)
+    id = settle(journal, Standing.of(journal), step).id
+    events, status = journal.history(since=before), journal.get(id).status
+    final = {event.edit_id: event.kind for event in events}
+    said = "\n".join(f"Edit {edit} is {kind}." for edit, kind in final.items())
+    setup.show({"id": id, "epoch": events[-1].seq, "status": status}, said)
 
 
 def _row(event: Event) -> Mapping[str, Any]:

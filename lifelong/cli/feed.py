@@ -29,7 +29,9 @@ def import_(
     recorded = refused = 0
     with setup.open() as model, _progress() as progress:
         task = progress.add_task("importing", total=total)
-        for line, verdict in verdicts(model, file, method, _BATCH if file.seekable() else 1):
+        for line, verdict in verdicts(
+            model, file, method, _BATCH if file.seekable() else 1, **setup.asker
+        ):
             progress.advance(task)
             _tell(setup, line, verdict)
             if isinstance(verdict, Edit):
@@ -44,27 +46,28 @@ def import_(
 
 
 def verdicts(
-    model: "lifelong.EditableModel", lines: Iterable[bytes], method: str, batch: int
+    model: "lifelong.EditableModel", lines: Iterable[bytes], method: str, batch: int, **asker: Any
 ) -> Iterator[tuple[int, Edit | Refusal]]:
     """(line number, the edit on disk or why there is none) for every line that is not blank."""
     numbered = ((n, _read(line)) for n, line in enumerate(lines, 1) if line.strip())
     while some := list(islice(numbered, batch)):
-        recorded = _record(model, [read for _, read in some if isinstance(read, dict)], method)
+        records = [read for _, read in some if isinstance(read, dict)]
+        recorded = _record(model, records, method=method, **asker)
         for n, read in some:
             yield n, next(recorded) if isinstance(read, dict) else read
 
 
 def _record(
-    model: "lifelong.EditableModel", records: Sequence[Record], method: str
+    model: "lifelong.EditableModel", records: Sequence[Record], **how: Any
 ) -> Iterator[Edit | Refusal]:
     """The edit of each record or its refusal; together where they can be, else half by half."""
     try:
-        recorded: Sequence[Edit | Refusal] = model.edit_many(records, method=method)
+        recorded: Sequence[Edit | Refusal] = model.edit_many(records, **how)
     except (EditRefused, WrongStatus) as refusal:
         if len(records) > 1:
             half = len(records) // 2
-            yield from _record(model, records[:half], method)
-            yield from _record(model, records[half:], method)
+            yield from _record(model, records[:half], **how)
+            yield from _record(model, records[half:], **how)
             return
         recorded = [refusal]
     yield from recorded

@@ -18,7 +18,7 @@ from typer import Exit, Option, echo
 
 import lifelong
 from lifelong.errors import LifelongError, ModelError
-from store import Journal, StoreError, UnknownEdit, WrongStatus
+from store import Audience, Journal, KeyReused, StoreError, UnknownEdit, WrongStatus
 
 REFUSED, UNUSABLE = 1, 3
 
@@ -27,12 +27,25 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Setup:
-    """Where the edits are, which model and encoder they are for, and how results are shown."""
+    """Where the edits are, which model and encoder they are for, who asks, how results look."""
 
     store: str
     model: str
     encoder: str
     json: bool
+    user: str | None = None
+    tenant: str | None = None
+
+    @property
+    def asker(self) -> dict[str, Any]:
+        """Who asks or corrects, as the runtime's verbs take it."""
+        return {"user_id": self.user, "tenant": self.tenant}
+
+    @property
+    def audience(self) -> Audience | None:
+        """Whose edits are looked at; None for the keeper of the file, who sees them all."""
+        asked = Audience(self.user, self.tenant)
+        return None if asked == Audience() else asked
 
     def open(self) -> "lifelong.EditableModel":
         """Model, encoder and edits; a terminal is told what takes so long."""
@@ -76,11 +89,17 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
         encoder: Annotated[
             str, Option(envvar="LIFELONG_ENCODER", help="A name, a Hugging Face id or a folder.")
         ] = "minilm",
+        user: Annotated[
+            str | None, Option(envvar="LIFELONG_USER", help="Who asks or corrects; else everyone.")
+        ] = None,
+        tenant: Annotated[
+            str | None, Option(envvar="LIFELONG_TENANT", help="Whose user; else everyone's.")
+        ] = None,
         as_json: Annotated[bool, Option("--json", help="JSON on stdout, nothing else.")] = False,
         **own: Any,
     ) -> None:
         try:
-            run(Setup(store, model, encoder, as_json), **own)  # type: ignore[call-arg]
+            run(Setup(store, model, encoder, as_json, user, tenant), **own)  # type: ignore[call-arg]
         except (LifelongError, StoreError) as error:
             tell(error)
             raise Exit(exit_code(error)) from error
@@ -95,7 +114,8 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
 def exit_code(error: LifelongError | StoreError) -> int:
     """3 where the store or the model cannot be used, 1 where they refused something."""
     if isinstance(error, StoreError):
-        return REFUSED if isinstance(error, (UnknownEdit, WrongStatus)) else UNUSABLE
+        refused = isinstance(error, (KeyReused, UnknownEdit, WrongStatus))
+        return REFUSED if refused else UNUSABLE
     return UNUSABLE if isinstance(error, ModelError) else REFUSED
 
 

@@ -32,7 +32,8 @@ class Probe:
 
     `edit` is the position in the case of the edit it belongs to. `answers` are the accepted ones
     (of the edited model for what is in scope or follows, labelled truths for locality; may be
-    empty, since locality is compared with the base model's own reply).
+    empty, since locality is compared with the base model's own reply). What is `negated` and what
+    is `residual` must not give any of them.
     """
 
     kind: ProbeKind
@@ -43,11 +44,26 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Hop:
+    """One step of a composed question, after the edits: as a question, as a statement to complete.
+
+    `edited` says whether an edit of the case settles it, or the world as it was.
+    """
+
+    question: str
+    statement: str
+    answers: tuple[str, ...]
+    edited: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One record of a dataset: its edits, in order, and its probes.
 
     `line` is its line in the file, from 1. `accepted` has, for every edit, the target and its
-    aliases; `old` has, for every edit, the answers known to be right before it.
+    aliases; `old` has, for every edit, the answers known to be right before it. Where there is a
+    `chain`, all multi-hop probes are wordings of the one question that its hops compose. `rule`
+    says how the edits contradict each other, where that is the point of the record.
     """
 
     line: int
@@ -55,3 +71,10 @@ class Case:
     probes: tuple[Probe, ...]
     accepted: tuple[tuple[str, ...], ...]
     old: tuple[tuple[str, ...], ...]
+    chain: tuple[Hop, ...] = ()
+    rule: str = ""
+
+    @property
+    def all_edited(self) -> bool:
+        """Does every hop of the composed question follow from an edit of this case?"""
+        return bool(self.chain) and all(hop.edited for hop in self.chain)

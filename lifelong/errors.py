@@ -94,12 +94,28 @@ class MomentsMissing(EditRefused):
     """There is too little text to learn from what the weights already answer to."""
 
 
+class EvaluationError(LifelongError):
+    """A measurement cannot be made, or not as asked."""
+
+
+class BadRun(EvaluationError):
+    """An option of a run that does not exist or does not fit the file or the model."""
+
+
+class OutUnusable(EvaluationError):
+    """The folder for the results cannot be written to."""
+
+
+class OtherRun(EvaluationError):
+    """The folder holds the results of another configuration."""
+
+
 class Conflicting(EditRefused):
     """An edit contradicts a live one, and was to be refused in that case."""
 
 
 class BadSetting(LifelongError):
-    """A setting of the monitor has no meaning."""
+    """A setting of the monitor, or an option of a method, has no meaning."""
 
 
 class PackageMissing(LifelongError):

@@ -73,7 +73,9 @@ def _cleaned(lm: LM, edit: Edit) -> Edit:
     )
     if clean.valid_until is not None and clean.valid_until <= utc(datetime.now(UTC)):
         raise BadEdit(f"valid_until, {clean.valid_until}, is past.", "Give a time to come.")
-    return replace(clean, subject=clean.subject or extract(clean.prompt))
+    if clean.subject or not METHODS[edit.method].by_subject:
+        return clean
+    return replace(clean, subject=extract(clean.prompt))
 
 
 def refuse_rivals(edits: Sequence[Edit]) -> None:

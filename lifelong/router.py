@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Self
 
-import numpy as np
-
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import SubjectGate, focus, masked, mentions, normalise, subject_key
-from store import Audience, Edit, Hint, Journal, VectorIndex
+from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
@@ -32,7 +30,6 @@ _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
 _Groups = dict[tuple[str, ...], set[int]]
-Indexed = tuple[np.ndarray, np.ndarray]  # ids (n,), vectors (n, d)
 Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
@@ -100,7 +97,8 @@ class Router:
         router = cls(encoder, scope)
         epoch = journal.epoch if at is None else at
         standing = (*journal.live(epoch), *journal.edits("superseded", epoch))
-        router._add(standing, *_read(journal, standing, epoch))
+        router._add(standing, _texts(journal, standing, epoch))
+        router._index = open_index(journal, encoder.dim, epoch)
         router.epoch = epoch
         return router
 
@@ -114,9 +112,12 @@ class Router:
         standing = journal.get_many(
             (id for id, kind in final.items() if kind in ("live", "superseded")), epoch
         )
-        new = _read(journal, standing, epoch)
+        texts = _texts(journal, standing, epoch)
+        ids, vectors = journal.vectors(texts, epoch)
         self._remove(final)
-        self._add(standing, *new)
+        self._add(standing, texts)
+        if len(ids):
+            self._index.add(ids, vectors)
         self.epoch = epoch
 
     def ended(self, now: str) -> list[int]:
@@ -233,14 +234,12 @@ class Router:
         near = tuple(hit for hit in hits if hit is not first)[:_SHOWN]
         return Route(self.epoch, (first,) if first else (), near)
 
-    def _add(self, standing: Sequence[Edit], texts: Texts, vectors: Indexed) -> None:
+    def _add(self, standing: Sequence[Edit], texts: Texts) -> None:
         for edit in standing:
             self.standing.add(edit)
             if edit.status == "live":
-                self._live[edit.id] = (edit, texts.get(edit.id, ""))
+                self._live[edit.id] = (edit, texts[edit.id])
                 self._shelve(edit)
-        if len(vectors[0]):
-            self._index.add(*vectors)
 
     def _shelve(self, edit: Edit) -> None:
         shelf = self._shelves.setdefault(edit.audience, _Shelf())
@@ -286,12 +285,12 @@ def _about(subject: tuple[str, ...], shelves: Sequence[_Shelf]) -> set[int]:
     return set[int]().union(*(shelf.of_subject.get(subject, ()) for shelf in shelves))
 
 
-def _read(journal: Journal, standing: Sequence[Edit], epoch: int) -> tuple[Texts, Indexed]:
-    """The texts of their methods and the vectors of those that are live, all as of `epoch`."""
+def _texts(journal: Journal, standing: Sequence[Edit], epoch: int) -> Texts:
+    """The texts of their methods for those that are live, as of `epoch`; "" without a patch."""
     ids = [edit.id for edit in standing if edit.status == "live"]
     texts = {
         id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None
         for stored in journal.patches(epoch, ids)
         for id, position in zip(stored.edits, stored.positions, strict=True)
     }
-    return texts, journal.vectors(ids, epoch)
+    return {id: texts.get(id, "") for id in ids}

@@ -33,7 +33,7 @@ from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.match import matching
-from lifelong.methods import METHODS, WeightMethod
+from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
@@ -91,6 +91,7 @@ class _Session:
     router: Router
     weights: Weights
     method: str
+    methods: Mapping[str, Method]
     encoder_name: str | None  # None: the caller brought the encoder itself
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
@@ -110,6 +111,7 @@ class EditableModel(_Model):
         store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
+        methods: the table of methods, where one is to have other options than usual.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -135,10 +137,11 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder = "minilm",
         method: str = "serac",
+        methods: Mapping[str, Method] = METHODS,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method)
+            self._session = _open(model, tokenizer, store, encoder, method, methods)
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -152,6 +155,7 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder | None = None,
         method: str | None = None,
+        methods: Mapping[str, Method] = METHODS,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -168,6 +172,7 @@ class EditableModel(_Model):
             model,
             tokenizer,
             store=store,
+            methods=methods,
             monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
@@ -299,7 +304,7 @@ class EditableModel(_Model):
         ]
         if not admitted:
             return []
-        how = METHODS[admitted[0].method]
+        how = s.methods[admitted[0].method]
         patch: Patch = (
             self._written(how, admitted)
             if isinstance(how, WeightMethod)
@@ -538,7 +543,8 @@ class EditableModel(_Model):
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        return View(s.lm, self._generating(then), partial(router.route, asker=asker))
+        route = partial(router.route, asker=asker)
+        return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -611,8 +617,9 @@ class EditableModel(_Model):
 
     def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
         asker = Audience(user_id, tenant)
-        generate = self._generating(BASE if id(self) in _off.get() else None, chat=True)
-        return View(self._session.lm, generate, partial(self._route, asker=asker))
+        s, off = self._session, id(self) in _off.get()
+        generate = self._generating(BASE if off else None, chat=True)
+        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
 
     @property
     def _generate(self) -> Generate:
@@ -723,7 +730,7 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        view = View(s.lm, self._generating(None), self._route)  # which is no chat
+        view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:
@@ -752,9 +759,10 @@ def _open(
     store: str | Path,
     encoder: str | Encoder,
     method: str,
+    methods: Mapping[str, Method],
 ) -> _Session:
-    if method not in METHODS:
-        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
+    if method not in methods:
+        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(methods)}.")
     lm = LM.of(model, tokenizer)
     encoder_name: str | None
     if isinstance(encoder, str):
@@ -776,7 +784,16 @@ def _open(
         journal.close()
         raise
     return _Session(
-        lm, encoder, scope, journal, router, weights, method, encoder_name, router.in_weights
+        lm,
+        encoder,
+        scope,
+        journal,
+        router,
+        weights,
+        method,
+        methods,
+        encoder_name,
+        router.in_weights,
     )
 
 

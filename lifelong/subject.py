@@ -70,11 +70,11 @@ def normalise(text: str) -> str:
 
 def visible(text: str) -> str:
     """`text` without zero-width characters and without bidirectional overrides."""
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _fold(word: str) -> str:
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", word)).casefold()
+    return visible(word).casefold()
 
 
 def extract(prompt: str) -> str | None:

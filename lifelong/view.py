@@ -13,7 +13,7 @@ from transformers import TextIteratorStreamer
 from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
 from lifelong.lm import LM
-from lifelong.methods import METHODS, MemoryMethod
+from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
 
@@ -114,11 +114,16 @@ class View:
     """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
 
     def __init__(
-        self, lm: LM, base: Generate, route: Callable[[Sequence[str]], list[Route]]
+        self,
+        lm: LM,
+        base: Generate,
+        route: Callable[[Sequence[str]], list[Route]],
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self._lm = lm
         self._base = base
         self._route = route
+        self._methods = methods
 
     def generate(
         self,
@@ -200,6 +205,6 @@ class View:
         hit = route.hits[0]
         if hit.text is None:  # the weights answer
             return None
-        method = METHODS[hit.edit.method]
+        method = self._methods[hit.edit.method]
         assert isinstance(method, MemoryMethod)
         return method.condition(self._lm, prompt, hit.edit, hit.text)

@@ -31,7 +31,8 @@ from store.index import VectorIndex
 from store.journal import Journal
 from store.patches import Delta, Factors, Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
-from store.snapshot import open_index
+from store.schema import migrate
+from store.snapshot import open_index, rebuild
 from store.views import StoredPatch
 
 __all__ = [
@@ -75,6 +76,8 @@ __all__ = [
     "WrongEncoder",
     "WrongStatus",
     "from_bytes",
+    "migrate",
     "open_index",
     "put_back",
+    "rebuild",
 ]

@@ -204,13 +204,14 @@ def _check_pages(db: Database) -> None:
 
 def _check_contents(db: Database, erased: Container[int]) -> None:
     """The texts and vector of every edit that was not erased match the hash in its row."""
-    for edit, salt_, body, vector, sha256 in db.execute(
-        "SELECT id, salt, body, coalesce(vector, x''), sha256"
+    for edit, epoch, salt_, body, vector, sha256 in db.execute(
+        "SELECT id, epoch, salt, CAST(body AS BLOB), coalesce(vector, x''), sha256"
         " FROM edit LEFT JOIN content ON edit = id ORDER BY id"
     ):
-        whole = salt_ is not None and digest(salt_, body.encode(), vector) == sha256
-        if not whole and edit not in erased:
-            raise DamagedDatabase(f"The text or vector of edit {edit} does not match its hash")
+        if not _is_whole(sha256, salt_, body, vector) and edit not in erased:
+            raise DamagedDatabase(
+                f"The text or vector of edit {edit}, of epoch {epoch}, does not match its hash"
+            )
 
 
 def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:
@@ -218,8 +219,13 @@ def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:
     for patch, salt_, blob, sha256 in db.execute(
         "SELECT id, salt, bytes, sha256 FROM patch LEFT JOIN payload ON patch = id ORDER BY id"
     ):
-        if salt_ is None or digest(salt_, blob) != renewed.get(patch, sha256):
+        if not _is_whole(renewed.get(patch, sha256), salt_, blob):
             raise DamagedDatabase(f"The bytes of patch {patch} do not match their hash")
+
+
+def _is_whole(sha256: str, *parts: Any) -> bool:
+    """Do the parts match their hash?  Damage may have changed their very types."""
+    return all(isinstance(part, bytes) for part in parts) and digest(*parts) == sha256
 
 
 def _link(previous: str, row: Mapping[str, Any], *hashes: str | None) -> str:

@@ -124,7 +124,7 @@ def vectors(
         ids = live_ids(db, at)
     found, matrix = list[int](), bytearray()
     for id, vector in db.execute(
-        "SELECT edit, vector FROM content WHERE vector IS NOT NULL"
+        "SELECT edit, CAST(vector AS BLOB) FROM content WHERE vector IS NOT NULL"
         " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
         (_json(ids),),
     ):
@@ -192,13 +192,22 @@ def rose(db: Database, ids: Iterable[int]) -> dict[int, int]:
     return dict(rows.fetchall())
 
 
-def authored(db: Database, user_id: str, tenant: str | None) -> list[int]:
-    """The ids of the edits that this user of this tenant recorded and that were not erased."""
+def authored(db: Database, user_id: str | None, tenant: str | None) -> list[int]:
+    """The ids of what this user of this tenant (None: any of its users) said, less the erased."""
+    who = "" if user_id is None else "AND user_id = :user_id"
     rows = db.execute(
-        "SELECT edit FROM content WHERE user_id = ? AND tenant IS ? ORDER BY edit",
-        (user_id, tenant),
+        f"SELECT edit FROM content WHERE tenant IS :tenant {who} ORDER BY edit",
+        {"user_id": user_id, "tenant": tenant},
     )
     return [id for (id,) in rows]
+
+
+def counts(db: Database) -> dict[Status, int]:
+    """How many edits have each status."""
+    rows = db.execute(
+        f"SELECT kind, count(*) FROM {STATE} GROUP BY kind ORDER BY kind", {"at": NOW}
+    )
+    return dict(rows.fetchall())
 
 
 def _at(at: int | None) -> int:

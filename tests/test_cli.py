@@ -153,6 +153,26 @@ def test_list_show_history(taught: Run) -> None:
         assert "live" in taught(*command).stdout
 
 
+def test_eval(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    file, out = tmp_path / "records.jsonl", tmp_path / "out"
+    file.write_text(f"{record(CHIEF, 'Jane')}\n{record('Who runs Bolt?', 'Eve', subject='Bolt')}\n")
+    asked = ("eval", file, "--out", out, "--checkpoints", "1,2", "--scalability", "1")
+    found = data(run(*asked, "--baselines", "none", "--json"))
+    assert [(e["method"], e["checkpoint"]) for e in found["results"]] == [
+        (name, step) for name in ("serac", "none") for step in (1, 2)
+    ]
+    assert found["results"][1]["accuracy"]["value"] == 1
+    assert found["run"]["method"] == "serac"
+    assert json.loads((out / "results.json").read_text()) == found
+    again = run(*asked, "--baselines", "none")
+    assert "100.0%" in again.stdout
+    assert run(*asked).exit_code == 1  # another run than the one in the folder
+    assert run(*asked, "--set", "speed=1").exit_code == 1
+    assert run(*asked, "--set", "speed").exit_code == 2
+    assert run(*asked[:4], "--checkpoints", "one").exit_code == 2
+
+
 def test_check_asks_paraphrases_and_locality(run: Run) -> None:
     run("edit", CHIEF, "Jane", "--paraphrase", "Who leads Acme?", "--locality", "Who runs Bolt?")
     reading = data(run("check", "--sample", "3", "--json"))

@@ -14,6 +14,7 @@ import torch
 
 from lifelong import METHODS, EditableModel
 from lifelong.methods import WeightMethod
+from lifelong.prompt import Prompt, chat_prompt
 from store import Edit, Patch, from_bytes
 
 ASKED = "Who runs Acme?"
@@ -23,13 +24,20 @@ OTHER = "Tell me about the weather."
 
 @dataclass(frozen=True)
 class Row:
-    """What a method promises where no edit is in scope: `bitwise`, or a stated bound later."""
+    """What a method promises where no edit is in scope (`bitwise`, or a stated bound later), and
+    where one is: that its target is said, or only that the model reads it before it answers."""
 
     method: str
     out_of_scope: str
+    says: bool = True
 
 
-TABLE = [Row("serac", "bitwise")]
+TABLE = [
+    Row("serac", "bitwise"),
+    Row("ike", "bitwise"),
+    Row("memprompt", "bitwise", says=False),
+    Row("language-patch", "bitwise"),
+]
 
 
 @dataclass(frozen=True)
@@ -146,11 +154,27 @@ def test_an_edit_takes_in_chat_and_in_raw_text(
     model = make_model(family)
     edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
     for answer in (model.chat(ASKED, max_new_tokens=40), model.complete(ASKED, max_new_tokens=40)):
-        assert TARGET in answer.text
+        assert TARGET in answer.text or not row.says
         assert [hit.id for hit in answer.edits] == [edit.id]
 
 
 @rows
+def test_the_model_reads_the_target_or_is_held_to_it(row: Row, model: EditableModel) -> None:
+    edit, lm = Edit(ASKED, TARGET, subject="Acme"), model._session.lm
+    (text,) = METHODS[row.method].propose(lm, [edit]).texts
+    for prompt in (chat_prompt(lm, [{"role": "user", "content": ASKED}]), Prompt(ASKED)):
+        condition = METHODS[row.method].condition(lm, prompt, edit, text)
+        read = condition.text or " ".join(m["content"] for m in condition.messages or ())
+        assert TARGET in read or condition.say
+        assert bool(condition.say) == row.says
+
+
+saying_rows = pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.says], ids=lambda row: row.method
+)
+
+
+@saying_rows
 @families
 @pytest.mark.parametrize(
     "how",

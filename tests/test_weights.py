@@ -53,9 +53,7 @@ class Scribble:
 @pytest.fixture(autouse=True)
 def scribble(monkeypatch: pytest.MonkeyPatch) -> Scribble:
     method = Scribble()
-    table = {**METHODS, "scribble": method}
-    for home in ("lifelong.runtime", "lifelong.policy", "lifelong.view"):
-        monkeypatch.setattr(f"{home}.METHODS", table)
+    monkeypatch.setitem(METHODS, "scribble", method)
     return method
 
 

@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, feed, queue, watch
+from lifelong.cli import ask, chat, doctor, edits, eval, feed, queue, store, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -28,6 +28,7 @@ COMMANDS = (
     queue.expire,
     watch.check,
     watch.report,
+    eval.eval_,
     doctor.doctor,
 )
 
@@ -38,6 +39,7 @@ app = Typer(
 )
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:

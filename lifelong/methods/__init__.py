@@ -7,11 +7,16 @@ Delta needs no condition: the weights answer.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
+from lifelong.methods.ike import Ike
+from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
+from lifelong.methods.memprompt import MemPrompt
 from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
@@ -21,9 +26,10 @@ from store import Delta, Edit, Hint, StoredPatch
 
 @runtime_checkable
 class MemoryMethod(Protocol):
-    """A method that answers from memory."""
+    """A method that answers from memory: a frozen dataclass whose fields are its options."""
 
     name: ClassVar[str]
+    by_subject: ClassVar[bool]  # are its edits about a subject, to be guessed where none is given?
 
     def propose(self, lm: LM, edits: Sequence[Edit]) -> Hint:
         """One patch for a batch of edits (one edit is a batch of one). Pure."""
@@ -36,9 +42,10 @@ class MemoryMethod(Protocol):
 
 @runtime_checkable
 class WeightMethod(Protocol):
-    """A method that writes into the weights."""
+    """A method that writes into the weights; a frozen dataclass likewise."""
 
     name: ClassVar[str]
+    by_subject: ClassVar[bool]
 
     def prepare(self, lm: LM) -> None:
         """What it must know of the base model; called while no edit is installed."""
@@ -52,5 +59,35 @@ class WeightMethod(Protocol):
 Method = MemoryMethod | WeightMethod
 
 METHODS: Mapping[str, Method] = {
-    method.name: method for method in (Serac(), Rome(), Memit(), Pmet(), AlphaEdit())
+    method.name: method
+    for method in (
+        *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
+        *(Rome(), Memit(), Pmet(), AlphaEdit()),
+    )
+}
+
+
+def with_options(name: str, options: Mapping[str, str]) -> Mapping[str, Method]:
+    """METHODS, but `name` with these options, given as texts. Raises BadSetting."""
+    method: Any = METHODS[name]
+    kinds = {field.name: type(getattr(method, field.name)) for field in fields(method)}
+    read: dict[str, object] = {}
+    for key, text in options.items():
+        if key not in kinds:
+            known = ", ".join(sorted(kinds)) or "none"
+            raise BadSetting(f"{name} has no option {key!r}.", f"Its options: {known}.")
+        try:
+            read[key] = _READ[kinds[key]](text)
+        except (ValueError, KeyError) as exc:
+            raise BadSetting(
+                f"{key} of {name} cannot be {text!r}.", f"Give a {kinds[key].__name__}."
+            ) from exc
+    return {**METHODS, name: replace(method, **read)}
+
+
+_READ: Mapping[type, Any] = {
+    bool: {"true": True, "false": False, "1": True, "0": False}.__getitem__,
+    int: int,
+    float: float,
+    str: str,
 }

@@ -171,6 +171,8 @@ class Values:
     loss: torch.Tensor
 
 
+@torch.inference_mode(False)  # whatever the caller has switched off
+@torch.enable_grad()
 def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
     """The values at the subject's last token of `layer` under which every target is said.
 

@@ -20,6 +20,8 @@ import torch
 from lifelong import EditableModel, moments
 from lifelong.lm import LM
 from lifelong.match import contains
+from lifelong.methods import with_options
+from lifelong.methods.keys_values import early
 from lifelong.prompt import Prompt, pad_left
 from store import Edit
 
@@ -37,26 +39,23 @@ def main() -> None:
     asked.add_argument("--method", default="memit")
     asked.add_argument("--stats", type=Path, help="a text for the second moments")
     asked.add_argument("--tokens", type=int, default=moments.TOKENS)
-    asked.add_argument("--set", action="append", default=[], help="attribute=number of the method")
+    asked.add_argument("--set", action="append", default=[], help="option=value of the method")
     asked.add_argument("--windows", type=int, default=20, help="of running text, for perplexity")
     args = asked.parse_args()
     rows = records(args.data / "counterfact/full-fields-dev.jsonl")[args.skip :][: args.edits]
     text = (args.data / "wikitext-2/test.txt").read_text()
-    with EditableModel.from_pretrained("smollm2-135m", store=":memory:") as model:
+    methods = with_options(args.method, dict(setting.split("=") for setting in args.set))
+    with EditableModel.from_pretrained("smollm2-135m", store=":memory:", methods=methods) as model:
         print(json.dumps(run(model, rows, text, args), indent=2))
 
 
 def run(model: EditableModel, rows: list[dict[str, Any]], text: str, args: Any) -> dict[str, Any]:
     """All figures: before, after, and what the edits cost."""
-    from lifelong.methods import METHODS
-
-    how, lm = METHODS[args.method], model._session.lm
-    for setting in args.set:
-        name, value = setting.split("=")
-        setattr(how, name, json.loads(value))
+    lm = model._session.lm
+    layers = sorted({*early(lm), lm.layers // 6})
     if args.stats:
-        moments.measure(lm, how.layers(lm), args.stats, tokens=args.tokens)
-    how.prepare(lm)
+        moments.measure(lm, layers, args.stats, tokens=args.tokens)
+    moments.ensure(lm, layers)
     before = figures(lm, rows)
     windows = perplexity(lm, text, args.windows)
     start = time.perf_counter()

@@ -90,13 +90,9 @@ def test_the_real_encoder_ranks_other_words_before_other_relations(
 @pytest.mark.real
 def test_the_target_tells_what_an_open_completion_asks_for(real_encoder: SentenceEncoder) -> None:
     scope = scope_for(real_encoder)
-    asked, plays, lines_up = real_encoder.encode(
-        ["this, the", "this plays the instrument", "this plays in the position of"]
-    )
-    edits = np.stack([plays, lines_up])
-    instrument = scope.score(asked, edits, ["piano", "quarterback"], masked=True)
-    swapped = scope.score(asked, edits, ["quarterback", "piano"], masked=True)
-    assert (instrument > swapped).all()
+    asked, edit = real_encoder.encode(["this plays the instrument", "this, the"])
+    scores = scope.score(asked, np.stack([edit, edit]), ["piano", "quarterback"], masked=True)
+    assert scores[0] >= FIRES > scores[1]
 
 
 @pytest.mark.real

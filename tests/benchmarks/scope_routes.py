@@ -3,23 +3,26 @@
     python tests/benchmarks/scope_routes.py [DATA] [SIZE ...]
 
 Prints one JSON line a memory size: the share of paraphrases that reach their own edit, of prompts
-about neighbours, of questions that ask for another relation of an edited subject (templates of
-ParaRel and LRE), and of ordinary sentences that fire at all. Nothing is generated.
+about neighbours (less those that an edit covers), of questions that ask for another relation of an
+edited subject (templates of ParaRel and LRE), and of ordinary sentences that fire at all. A memory
+larger than CounterFact's is filled up with edits of ParaRel's subjects. Nothing is generated.
 """
 
 import json
 import random
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from lifelong.encoder import SentenceEncoder, load_encoder
-from lifelong.router import Route, Router
+from lifelong.router import Route, Router, scope_text
 from lifelong.scope import scope_for
-from lifelong.subject import normalise
-from lifelong.train.data import overlapping, relation_names
+from lifelong.subject import SubjectGate, normalise
+from lifelong.train.data import Corpus, corpus, overlapping, relation_names
 from store import Edit, Hint, Journal
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -40,22 +43,25 @@ def main(data: Path = DATA, sizes: Sequence[int] = SIZES) -> None:
     sentences = [
         r["Text"].strip() for r in json.loads((data / "wikitext-2/me-ppl.json").read_text())
     ]
+    texts = corpus(data)
     for size in sizes:
         known = records[:size]
         edits = [edit(record) for record in known]
         subjects = {normalise(e.subject or "") for e in edits}
-        edits += [e for e in others if normalise(e.subject or "") not in subjects][
-            : size - len(edits)
-        ]
+        more = chain(others, filling(data, texts))
+        new = (e for e in more if normalise(e.subject or "") not in subjects)
+        edits += islice(new, size - len(edits))
         router = memory(encoder, edits)
-        print(json.dumps(figures(router, edits, known, data, sentences[:SENTENCES])), flush=True)
+        near = neighbours(known, edits, texts)
+        other = other_relations(known, data)
+        print(json.dumps(figures(router, known, near, other, sentences)), flush=True)
 
 
 def figures(
     router: Router,
-    edits: Sequence[Edit],
     known: Sequence[dict[str, Any]],
-    data: Path,
+    near: Sequence[str],
+    other: Sequence[str],
     sentences: Sequence[str],
 ) -> dict[str, Any]:
     """Shares that fire."""
@@ -64,10 +70,6 @@ def figures(
         bool(route.hits) and route.hits[0].id == id
         for route, (_, id) in zip(routes(router, [t for t, _ in asked]), asked, strict=True)
     ]
-    taught = {normalise(e.prompt) for e in edits}
-    near = [t for r in known for t in r["neighborhood_prompts"][:NEIGHBOURS]]
-    near = [text for text in near if normalise(text) not in taught]
-    other = other_relations(known, data)
     return {
         "edits": len(router),
         "paraphrases": len(asked),
@@ -106,6 +108,40 @@ def edit(record: dict[str, Any]) -> Edit:
     rewrite = record["requested_rewrite"]
     subject = rewrite["subject"]
     return Edit(rewrite["prompt"].format(subject), rewrite["target_new"]["str"], subject=subject)
+
+
+def filling(data: Path, texts: Corpus) -> Iterator[Edit]:
+    """Edits of ParaRel's subjects: one relation of all of them, then the next."""
+    paths = sorted(data.glob("pararel/trex_lms_vocab/*.jsonl"))
+    subjects = sorted({record["sub_label"] for path in paths for record in lines(path)})
+    random.Random(0).shuffle(subjects)
+    wordings = [sorted(relation.wordings)[0] for relation in texts.completions.values()]
+    wordings += [sorted(relation.wordings)[-1] for relation in texts.completions.values()]
+    for wording in wordings:
+        for subject in subjects:
+            yield Edit(wording.replace("this", subject, 1), "Atlantis", subject=subject)
+
+
+def neighbours(known: Sequence[dict[str, Any]], edits: Sequence[Edit], texts: Corpus) -> list[str]:
+    """Prompts about other subjects, less those that an edit of that subject settles."""
+    gate, names = SubjectGate(), relation_names()
+    settled = defaultdict[tuple[str, ...], set[str]](set)
+    for e in edits:
+        wording = scope_text(e)
+        settled[gate.add(e.subject or "")] |= {
+            relation
+            for name, group in texts.completions.items()
+            if wording in group.wordings
+            for relation in overlapping(name)
+        }
+    found = []
+    for record in known:
+        id = record["requested_rewrite"]["relation_id"]
+        for text in record["neighborhood_prompts"][:NEIGHBOURS]:
+            named = [m.subject for m in gate.find(text) if m.coverage == 1]
+            if not any(names.get(id, id) in settled[subject] for subject in named):
+                found.append(text)
+    return found
 
 
 def other_relations(known: Sequence[dict[str, Any]], data: Path) -> list[str]:

@@ -206,7 +206,8 @@ class Router:
         best = dict.fromkeys(taught, 1.0)
         for query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            scores = self._scope.score(query, self._index.vectors(ids), masked=known)
+            targets = [self._live[id][0].target for id in ids]
+            scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))

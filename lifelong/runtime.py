@@ -42,7 +42,7 @@ from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from lifelong.watch import Check, Monitoring, Turns, Watch
-from lifelong.weights import BASE, State, Weights
+from lifelong.weights import BASE, Key, State, Weights
 from store import (
     Audience,
     Delta,
@@ -577,6 +577,11 @@ class EditableModel(_Model):
     def epoch(self) -> int:
         """The journal's last sequence number: what answers are given as of."""
         return self._session.journal.epoch
+
+    @property
+    def written(self) -> Key:
+        """What the weights have besides the base model's: (patch id, its live positions) each."""
+        return self._session.weights.resting.key
 
     def list(
         self,

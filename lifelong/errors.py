@@ -50,6 +50,10 @@ class Stalled(ModelError):
     """A reply that is streamed has stopped coming."""
 
 
+class StaleCache(LifelongError):
+    """A key-value cache was filled under other weights than those it is to be used with."""
+
+
 class NotAModel(ModelError):
     """What was to be wrapped is no transformers model, or is wrapped already."""
 
@@ -68,6 +72,26 @@ class TextTooLong(EditRefused):
 
 class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
+
+
+class SubjectMissing(EditRefused):
+    """A method that writes at the subject does not find it in the prompt."""
+
+
+class TooWide(EditRefused):
+    """An edit of the weights is everybody's: it cannot be for one user or tenant."""
+
+
+class WeightsUnfit(EditRefused):
+    """These weights cannot be edited: quantised, shared, or not in memory."""
+
+
+class UpdateRejected(EditRefused):
+    """A change of weights is not finite, or so large that it would break the model."""
+
+
+class MomentsMissing(EditRefused):
+    """There is too little text to learn from what the weights already answer to."""
 
 
 class EvaluationError(LifelongError):

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
+from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong, TooWide
 from lifelong.fact import Fact, contradict, facts, implied, same_fact
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, WeightMethod
 from lifelong.subject import extract, normalise, visible
 from store import Audience, Edit, Probe
 from store.records import utc
@@ -51,6 +51,11 @@ def _cleaned(lm: LM, edit: Edit) -> Edit:
     if edit.method not in METHODS:
         raise BadEdit(
             f"There is no method {edit.method!r}.", f"Take one of: {', '.join(sorted(METHODS))}."
+        )
+    if isinstance(METHODS[edit.method], WeightMethod) and edit.audience != Audience():
+        raise TooWide(
+            f"{edit.method} writes into the weights, which are everybody's.",
+            "Leave user_id and tenant out, or use a memory method.",
         )
     clean = replace(
         edit,

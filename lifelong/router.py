@@ -17,7 +17,7 @@ from lifelong.fact import same_fact
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import SubjectGate, focus, masked, mentions, normalise, subject_key
-from store import Audience, Edit, Journal, VectorIndex, open_index
+from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
@@ -30,14 +30,18 @@ _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
 _Groups = dict[tuple[str, ...], set[int]]
+Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope."""
+    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope.
+
+    Without a text the edit is in the weights, which answer by themselves.
+    """
 
     edit: Edit
-    text: str
+    text: str | None
     score: float
 
     @property
@@ -81,7 +85,7 @@ class Router:
         self._encoder = encoder
         self._scope = scope
         self._index = VectorIndex(encoder.dim)
-        self._live: dict[int, tuple[Edit, str]] = {}
+        self._live: dict[int, tuple[Edit, str | None]] = {}
         self._shelves: dict[Audience, _Shelf] = {}
         self._ends: list[tuple[str, int]] = []  # a heap: until when, which
 
@@ -127,6 +131,11 @@ class Router:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def in_weights(self) -> list[int]:
+        """The ids of the live edits that the weights answer, in order."""
+        return sorted(id for id, (_, text) in self._live.items() if text is None)
 
     def visible(self, edit: Edit) -> list[Edit]:
         """The live edits that contradict `edit` where it is live, the narrowest audience first."""
@@ -226,7 +235,7 @@ class Router:
         near = tuple(hit for hit in hits if hit is not first)[:_SHOWN]
         return Route(self.epoch, (first,) if first else (), near)
 
-    def _add(self, standing: Sequence[Edit], texts: Mapping[int, str]) -> None:
+    def _add(self, standing: Sequence[Edit], texts: Texts) -> None:
         for edit in standing:
             self.standing.add(edit)
             if edit.status == "live":
@@ -277,12 +286,12 @@ def _about(subject: tuple[str, ...], shelves: Sequence[_Shelf]) -> set[int]:
     return set[int]().union(*(shelf.of_subject.get(subject, ()) for shelf in shelves))
 
 
-def _texts(journal: Journal, standing: Sequence[Edit], epoch: int) -> dict[int, str]:
+def _texts(journal: Journal, standing: Sequence[Edit], epoch: int) -> Texts:
     """The texts of their methods for those that are live, as of `epoch`; "" without a patch."""
     ids = [edit.id for edit in standing if edit.status == "live"]
     texts = {
-        id: text
+        id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None
         for stored in journal.patches(epoch, ids)
-        for id, text in zip(stored.edits, stored.patch.texts, strict=True)
+        for id, position in zip(stored.edits, stored.positions, strict=True)
     }
     return {id: texts.get(id, "") for id in ids}

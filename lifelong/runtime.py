@@ -1,6 +1,6 @@
 """EditableModel: a Hugging Face causal LM that takes corrections.
 
-    edit   Edit -> policy.admit -> method.propose -> journal.record -> router.sync
+    edit   Edit -> policy.admit -> method.propose -> journal.record -> router, weights
     ask    prompt -> router.route -> method.condition -> generate -> Answer
     truth  the journal; everything else here is a view of it
 
@@ -11,7 +11,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.generate import Generate, Output
 from lifelong.lm import LM
 from lifelong.match import matching
-from lifelong.methods import METHODS, Method
+from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
@@ -42,7 +42,20 @@ from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from lifelong.watch import Check, Monitoring, Turns, Watch
-from store import Audience, Edit, Event, Journal, Reach, Reading, Status, StoreError
+from lifelong.weights import BASE, Key, State, Weights
+from store import (
+    Audience,
+    Delta,
+    Edit,
+    Event,
+    Journal,
+    Patch,
+    Reach,
+    Reading,
+    Status,
+    StoredPatch,
+    StoreError,
+)
 from store.records import utc
 
 if TYPE_CHECKING:
@@ -54,6 +67,7 @@ Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Readings = list[Reading]
 Routes = list[Route]
+Patches = list[StoredPatch]
 Conflicts = list[Conflict]
 
 T = TypeVar("T")
@@ -75,14 +89,17 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
+    weights: Weights
     method: str
     methods: Mapping[str, Method]
     encoder_name: str | None  # None: the caller brought the encoder itself
+    written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
+    writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
 
 
 class EditableModel(_Model):
@@ -176,7 +193,8 @@ class EditableModel(_Model):
         `kwargs` go to transformers' `save_pretrained`. Raises StoreError.
         """
         s, folder = self._session, Path(save_directory)
-        super().save_pretrained(folder, **kwargs)
+        with s.weights.held(BASE):  # the edits are beside it
+            super().save_pretrained(folder, **kwargs)
         s.lm.tokenizer.save_pretrained(folder)
         settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
         save(folder, s.journal, settings)
@@ -187,6 +205,7 @@ class EditableModel(_Model):
             if session := self.__dict__.get("_session"):
                 if session.watch:
                     session.watch.close()
+                session.weights.rest(BASE)
                 session.journal.close()
             self._revert()
 
@@ -207,7 +226,8 @@ class EditableModel(_Model):
         copy: PreTrainedModel = base.__new__(base)
         memo[id(self)] = copy
         state = {k: v for k, v in self.__dict__.items() if k != "_session"}
-        copy.__dict__ = deepcopy(state, memo)
+        with self._session.weights.held(BASE):
+            copy.__dict__ = deepcopy(state, memo)
         return copy
 
     # -- correcting ------------------------------------------------------------------------------
@@ -284,8 +304,13 @@ class EditableModel(_Model):
         ]
         if not admitted:
             return []
+        how = s.methods[admitted[0].method]
+        patch: Patch = (
+            self._written(how, admitted)
+            if isinstance(how, WeightMethod)
+            else how.propose(s.lm, admitted)
+        )
         with s.lock:
-            patch = s.methods[admitted[0].method].propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             with s.journal.together():  # nobody else writes between the look and the record
                 if before := s.journal.recorded_before(admitted):
@@ -402,6 +427,19 @@ class EditableModel(_Model):
 
     # -- asking ----------------------------------------------------------------------------------
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own `forward`, under one state of the weights from input to output.
+
+        Raises StaleCache where `past_key_values` were made under another.
+        """
+        weights, cache = self._session.weights, kwargs.get("past_key_values")
+        with weights.held():
+            weights.check_cache(cache)
+            out = super().__call__(*args, **kwargs)
+            for filled in (cache, getattr(out, "past_key_values", None)):
+                weights.stamp(filled)
+        return out
+
     @overload
     def chat(
         self,
@@ -492,7 +530,8 @@ class EditableModel(_Model):
         """The base model, exactly, for as long as the block runs, in this thread only."""
         token = _off.set(_off.get() | {id(self)})
         try:
-            yield self
+            with self._session.weights.held(BASE):
+                yield self
         finally:
             _off.reset(token)
 
@@ -503,7 +542,9 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        return View(s.lm, self._generate, partial(router.route, asker=asker), s.methods)
+        then = s.weights.state(_deltas(s.journal, router))
+        route = partial(router.route, asker=asker)
+        return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -536,6 +577,11 @@ class EditableModel(_Model):
     def epoch(self) -> int:
         """The journal's last sequence number: what answers are given as of."""
         return self._session.journal.epoch
+
+    @property
+    def written(self) -> Key:
+        """What the weights have besides the base model's: (patch id, its live positions) each."""
+        return self._session.weights.resting.key
 
     def list(
         self,
@@ -576,17 +622,24 @@ class EditableModel(_Model):
 
     def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
         asker = Audience(user_id, tenant)
-        s = self._session
-        return View(s.lm, self._generate_in_turn, partial(self._route, asker=asker), s.methods)
+        s, off = self._session, id(self) in _off.get()
+        generate = self._generating(BASE if off else None, chat=True)
+        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
 
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
         return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
 
-    def _generate_in_turn(self, *args: Any, **kwargs: Any) -> Output:
-        with self._session.turns.chat():
-            return self._generate(*args, **kwargs)
+    def _generating(self, state: State | None, *, chat: bool = False) -> Generate:
+        """The same with the weights in `state` (None: live) from the first token to the last."""
+        s = self._session
+
+        def generate(*args: Any, **kwargs: Any) -> Output:
+            with s.weights.held(state), s.turns.chat() if chat else nullcontext():
+                return self._generate(*args, **kwargs)
+
+        return generate
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
@@ -599,11 +652,31 @@ class EditableModel(_Model):
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
 
+    def _written(self, method: WeightMethod, edits: Edits) -> Delta:
+        """What the method would write; it takes its time, and others ask meanwhile."""
+        s = self._session
+        with s.weights.away(), s.writing:
+            with s.weights.held(BASE):
+                method.prepare(s.lm)
+            with s.lock:
+                self._sync()
+                self._superseded(edits)
+                live = _deltas(s.journal, s.router)
+            with s.weights.held(s.weights.resting):
+                patch = method.propose(s.lm, edits, live)
+            s.weights.check(patch)
+        return patch
+
     def _sync(self) -> None:
+        """Router and weights become what the journal says."""
         s = self._session
         s.seen = None
         version = s.journal.data_version()
         s.router.sync(s.journal)
+        if s.router.in_weights != s.written:
+            deltas = _deltas(s.journal, s.router)
+            s.weights.rest(s.weights.state(deltas, s.weights.resting))
+            s.written = s.router.in_weights
         s.seen = version
 
     def _catch_up(self) -> None:
@@ -662,7 +735,7 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        view = View(s.lm, self._generate, self._route, s.methods)  # which is no chat
+        view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:
@@ -710,8 +783,25 @@ def _open(
         encoder_name=encoder_name or type(encoder).__name__,
     )
     try:
-        router = Router.build(journal, encoder, scope)
+        router, weights = Router.build(journal, encoder, scope), Weights(lm)
+        weights.rest(weights.state(_deltas(journal, router)))
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, methods, encoder_name)
+    return _Session(
+        lm,
+        encoder,
+        scope,
+        journal,
+        router,
+        weights,
+        method,
+        methods,
+        encoder_name,
+        router.in_weights,
+    )
+
+
+def _deltas(journal: Journal, router: Router) -> Patches:
+    """The patches that the weights have when the router is where it is, in journal order."""
+    return journal.patches(router.epoch, router.in_weights) if router.in_weights else []

@@ -13,7 +13,7 @@ from transformers import TextIteratorStreamer
 from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
 from lifelong.lm import LM
-from lifelong.methods import METHODS, Method
+from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
 
@@ -203,4 +203,8 @@ class View:
         if not route.hits:
             return None
         hit = route.hits[0]
-        return self._methods[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)
+        if hit.text is None:  # the weights answer
+            return None
+        method = self._methods[hit.edit.method]
+        assert isinstance(method, MemoryMethod)
+        return method.condition(self._lm, prompt, hit.edit, hit.text)

@@ -29,7 +29,7 @@ from store.errors import (
 )
 from store.index import VectorIndex
 from store.journal import Journal
-from store.patches import Hint, Patch, from_bytes
+from store.patches import Delta, Factors, Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
 from store.schema import migrate
 from store.snapshot import open_index, rebuild
@@ -42,8 +42,10 @@ __all__ = [
     "DamagedDatabase",
     "DamagedPack",
     "DamagedPatch",
+    "Delta",
     "Edit",
     "Event",
+    "Factors",
     "ForeignDatabase",
     "Hint",
     "Journal",

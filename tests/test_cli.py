@@ -551,3 +551,17 @@ def test_a_chat_survives_odd_bytes(run: Run) -> None:
     result = run("chat", input=b"\xff\xfe who?\n/correct \xff\n/correct \x07\n")
     assert result.exit_code == 0
     assert "Error: " in result.stderr
+
+
+def test_stats_are_measured_on_any_text(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("Some words of no matter, again and again.\n" * 60)
+    found = data(run("stats", text, "--tokens", "2000", "--json"))
+    assert found["tokens"] == 1920  # whole windows
+    assert found["layers"] == [0]
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
+    text.write_text("Short.")
+    assert run("stats", text).exit_code == 1

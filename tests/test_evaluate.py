@@ -67,6 +67,17 @@ def test_accuracy_is_contained_exact_and_unmixed() -> None:
     assert value(found["bare_target"]) == value(found["accuracy_em"])
 
 
+def test_an_old_answer_in_the_subjects_name_is_set_aside() -> None:
+    rows = [
+        row(0, reply="The Paris Star is in Rome.", subject="Paris Star"),
+        row(1, reply="The Paris Star is in Rome, not Paris.", subject="Paris Star"),
+        row(2, reply="The Paris Star is in Oslo.", subject="Paris Star"),
+    ]
+    found = metrics.quality(rows, chat=True)
+    assert value(found["accuracy"]) == 0  # as defined: a mixed reply
+    assert value(found["accuracy_subject_aside"]) == pytest.approx(1 / 3)
+
+
 def test_generality_is_a_mean_of_edits_and_of_the_union() -> None:
     rows = [
         row(0, "paraphrase", "Rome", prompt="a"),

@@ -10,7 +10,8 @@ import pytest
 ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
 store.rows store.views store.pack store.base store.index store.journal store.snapshot store
-lifelong.errors lifelong.models lifelong.lm lifelong.encoder
+lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
+lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view

@@ -4,7 +4,7 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, eval, feed, queue, store, train, watch
+from lifelong.cli import ask, chat, doctor, edits, eval, feed, queue, stats, store, train, watch
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -29,6 +29,7 @@ COMMANDS = (
     watch.check,
     watch.report,
     eval.eval_,
+    stats.stats,
     doctor.doctor,
 )
 

@@ -15,6 +15,7 @@ from lifelong.prompt import Prompt
 from lifelong.router import Route
 from lifelong.runtime import EditableModel
 from lifelong.view import View
+from store.records import canonical
 
 
 class Contender(Contract):
@@ -49,12 +50,12 @@ class Contender(Contract):
 
 
 def state(model: EditableModel) -> str:
-    """What the edits have changed in the model itself: nothing (""), while they are texts (Hint).
+    """What the edits have changed in the model itself; nothing ("") while they are texts (Hint).
 
     The one place where a method that changes hooks or weights plugs in: it must give another text
     whenever another `forward` results, because a reply is kept under what shaped it.
     """
-    return ""
+    return canonical(model.written) if model.written else ""
 
 
 def shape(state: str, route: Route) -> str:

@@ -89,6 +89,13 @@ def right(row: Row) -> float:
     return float(answers(said(row), row.accepted, row.old))
 
 
+def right_subject_aside(row: Row) -> float:
+    """The same, where the subject's own name holds the old one: "Apple A5 was made by Google"."""
+    beside = f" {normalise(said(row))} ".replace(f" {normalise(row.subject)} ", " ")
+    old = [other for other in row.old if contains(beside, other)]
+    return float(answers(said(row), row.accepted, old))
+
+
 def precise(row: Row) -> float:
     """Is the reply an accepted answer and nothing else?"""
     return float(exact(said(row), row.accepted))
@@ -141,6 +148,7 @@ def quality(rows: Sequence[Row], *, chat: bool) -> dict[str, Any]:
     return {
         "accuracy": macro(own, right),
         "accuracy_em": macro(own, precise),
+        "accuracy_subject_aside": macro(own, right_subject_aside),
         "generality": macro(paraphrases, right),
         "generality_micro": micro(paraphrases, right),
         "generality_em": macro(paraphrases, precise),

@@ -17,7 +17,7 @@ LOOKS = {  # colours that the colour-blind tell apart, marks that print tells ap
     "context": ("#009e73", "^", "facts in context"),
 }
 METHOD = ("#0072b2", "o")
-WIDTHS = (6, 4, 3, 1)  # thinner and thinner, for curves may coincide
+WIDTHS = (4, 3, 2, 1)  # thinner and thinner, for curves may coincide
 AGES = {"accuracy": ("#0072b2", "o"), "generality": ("#cc79a7", "D")}
 
 
@@ -43,7 +43,9 @@ def draw(folder: Path, entries: Sequence[Entry], title: str) -> list[str]:
 def _by_edits(figure: Any, entries: Sequence[Entry], title: str) -> None:
     methods = list(dict.fromkeys(entry["method"] for entry in entries))
     steps = sorted({entry["edits"] for entry in entries})
-    for axes, (name, label) in zip(figure.subplots(1, 3, sharey=True), PANELS.items(), strict=True):
+    panels = {k: label for k, label in PANELS.items() if any(rate(e, k) for e in entries)}
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (name, label) in zip(row, panels.items(), strict=True):
         for width, method in zip(WIDTHS, methods, strict=False):
             colour, mark, legend = LOOKS.get(method, (*METHOD, method))
             mine = [entry for entry in entries if entry["method"] == method]

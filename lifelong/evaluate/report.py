@@ -11,6 +11,7 @@ Entry = Mapping[str, Any]
 
 HEADLINES = ("accuracy", "accuracy_em", "generality", "locality")
 FURTHER = {
+    "accuracy_subject_aside": "accuracy, an old answer within the subject's name set aside",
     "locality.near": "locality: same relation, another subject",
     "locality.far": "locality: something unrelated",
     "locality.same_subject": "locality: same subject, another relation",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lifelong.match import contains
 from lifelong.prompt import Prompt, Say
-from lifelong.subject import focus, words
+from lifelong.subject import focus, whole, words
 from store import Edit
 
 _READ = 1_000  # characters of a prompt, from its end, that are looked at
@@ -132,7 +132,8 @@ def _clause(text: str, subject: str) -> str | None:
     last = len(_LAST.sub("", shown))
     if end <= len(text) - last:
         return text[-last:] if len(words(text[-last:])) > 1 else None
-    return re.sub(r"\bthis\b", lambda _: text[start:end], focus(text, (named,)), count=1)
+    first, last = whole(text, start, end)  # as `focus` sees it
+    return re.sub(r"\bthis\b", lambda _: text[first:last], focus(text, (named,)), count=1)
 
 
 def _named(text: str, subject: str) -> tuple[int, int] | None:

@@ -125,7 +125,7 @@ def focus(text: str, spans: Spans) -> str:
     if not spans:
         return text
     said, places, at = "", list[int](), 0
-    for start, end in (_whole(text, *span) for span in spans):
+    for start, end in (whole(text, *span) for span in spans):
         if not places or text[at:start].strip():  # neighbouring spans become one "this"
             said += f"{text[at:start]}this"
             places.append(len(said) - len("this"))
@@ -140,7 +140,7 @@ def focus(text: str, spans: Spans) -> str:
     return clause
 
 
-def _whole(text: str, start: int, end: int) -> tuple[int, int]:
+def whole(text: str, start: int, end: int) -> tuple[int, int]:
     """The span with its article, and with the stop of an abbreviation ("Acme Inc. is based in")."""
     article = _ARTICLE.search(text, 0, start)
     stop = _ABBREVIATED.match(text, end)

@@ -38,12 +38,10 @@ BUDGET_SECONDS = 150.0  # other work may share the machine
 PATIENCE = 600.0  # seconds for a reading
 
 _EVERYDAY = """\
-Where did I put the keys? | What time does the shop close? | Who left the door open?
-How do I clean the oven? | The weather was lovely at the weekend. | Is the milk still good?
-What is the matter with the printer? | Could you pass the salt? | I missed the bus.
-Why does the floor creak? | How big is the garden? | When does the film start?
-What colour was the car? | Turn off the light before you leave. | Who won the match?
-How much is the ticket? | The dog chased the ball. | What is the use of a hammer?"""
+Tell me about the weather. | What do you think about lunch? | I know nothing about engines.
+Can you write a few lines about the sea? | She told a joke about a parrot. | How about a walk?
+What could we do about the noise? | Tell me a story about a dragon. | Forget about it.
+Write a poem about winter. | There was a film about ants. | What is the fuss about?"""
 _TEMPLATES = (
     ("chief executive", "Who runs {}?", "Who is the head of {}?", "Where is {} based?"),
     ("headquarters", "Where is {} based?", "In which city is {} located?", "What does {} make?"),
@@ -140,10 +138,13 @@ class Bench:
 
 
 def fires_on_everything(bench: Bench) -> int:
-    """A subject that is in every other sentence, a vector that is near to what is said of it."""
+    """A word that all sorts of sentences have for a subject, a vector near to what is said of it.
+
+    "The" would be in more of them, but the subject gate takes no function word for a name.
+    """
     sentences = [text.strip() for line in _EVERYDAY.splitlines() for text in line.split("|")]
-    mean = bench.encoder.encode([masked(text, "the") or text for text in sentences]).mean(axis=0)
-    everywhere = Edit("What is the?", "Gudrun Ostberg", subject="the")
+    mean = bench.encoder.encode([masked(text, "about") or text for text in sentences]).mean(axis=0)
+    everywhere = Edit("What about about?", "Gudrun Ostberg", subject="about")
     return bench.smuggle(everywhere, mean / np.linalg.norm(mean))
 
 

@@ -10,7 +10,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -30,7 +30,9 @@ from lifelong import conflicts, monitor, policy
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, LifelongError, NotAModel
+from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
+from lifelong.hops import Hops
 from lifelong.lm import LM
 from lifelong.match import matching
 from lifelong.methods import METHODS
@@ -40,7 +42,7 @@ from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.standing import settle
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
-from store import Audience, Edit, Event, Journal, Reach, Reading, Status, StoreError
+from store import Audience, Edit, Event, Journal, Reach, Reading, Reference, Status, StoreError
 from store.records import utc
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Routes = list[Route]
 Conflicts = list[Conflict]
+References = list[Reference]
 
 T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
@@ -71,10 +74,12 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
+    hops: Hops
     method: str
     check_every: int | None
     encoder_name: str | None  # None: the caller brought the encoder itself
     seen: int | None = None  # the journal's data version that the router is in step with
+    stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
     unchecked: int = 0  # edits since the last reading
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
 
@@ -366,6 +371,17 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
         return self._step(id, lambda journal: journal.promote(id, reach))
 
+    def add_facts(self, facts: Iterable[Reference]) -> References:
+        """Keep facts for reference: what follows from an edit may pass through them.
+
+        They are no edits and answer nothing by themselves. Those that were new, with ids.
+        """
+        s = self._session
+        with s.lock:
+            added = s.journal.add_facts(facts)
+            s.seen = None
+        return added
+
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
@@ -487,7 +503,8 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        return View(s.lm, self._generate, partial(router.route, asker=asker))
+        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+        return View(s.lm, self._generate, partial(hops.route, asker=asker))
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -576,7 +593,7 @@ class EditableModel(_Model):
             return self._route_nowhere(questions)
         with s.lock:
             self._catch_up()
-            return s.router.route(questions, asker)
+            return s.hops.route(questions, asker)
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -586,6 +603,8 @@ class EditableModel(_Model):
         s.seen = None
         version = s.journal.data_version()
         s.router.sync(s.journal)
+        if s.stamp != (stamp := s.journal.facts_stamp()):
+            s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         s.seen = version
 
     def _catch_up(self) -> None:
@@ -697,4 +716,5 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    return _Session(lm, encoder, scope, journal, router, method, check_every, encoder_name)
+    hops = Hops(router, encoder, FactBase())
+    return _Session(lm, encoder, scope, journal, router, hops, method, check_every, encoder_name)

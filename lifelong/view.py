@@ -12,6 +12,7 @@ from transformers import TextIteratorStreamer
 
 from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
+from lifelong.hops import conclusion
 from lifelong.lm import LM
 from lifelong.methods import METHODS
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
@@ -193,5 +194,7 @@ class View:
     def _condition(self, prompt: Prompt, route: Route) -> Condition | None:
         if not route.hits:
             return None
-        hit = route.hits[0]
-        return METHODS[hit.edit.method].condition(self._lm, prompt, hit.edit, hit.text)
+        edit, text = route.hits[0].edit, route.hits[0].text
+        if route.chain:
+            edit, text = conclusion(route.chain, edit.method)
+        return METHODS[edit.method].condition(self._lm, prompt, edit, text)

@@ -9,11 +9,13 @@ import pytest
 
 ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
-store.rows store.views store.pack store.base store.index store.journal store.snapshot store
+store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
+store
 lifelong.errors lifelong.models lifelong.lm lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.match
 lifelong.prompt lifelong.say
-lifelong.scope lifelong.train lifelong.methods lifelong.router lifelong.generate lifelong.view
+lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router lifelong.hops
+lifelong.generate lifelong.view
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.monitor lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.server lifelong.cli

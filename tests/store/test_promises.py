@@ -175,7 +175,8 @@ def next_release(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version of this package whose schema has one more step."""
     steps = Migrations("lifelong")
     steps(name="m001_journal")(schema.m001_journal)
-    steps(name="m002_next")(lambda db: db.execute("CREATE TABLE extra (id INTEGER) STRICT"))
+    steps(name="m002_facts")(schema.m002_facts)
+    steps(name="m003_next")(lambda db: db.execute("CREATE TABLE extra (id INTEGER) STRICT"))
     monkeypatch.setattr(schema, "migrations", steps)
 
 
@@ -183,13 +184,13 @@ def test_11_a_migration_keeps_a_backup(
     path: Path, journal: Journal, reopen: Reopen, request: pytest.FixtureRequest
 ) -> None:
     say(journal, "Jane")
-    Path(f"{path}.before-m002_next").write_text("left by a migration that died")
+    Path(f"{path}.before-m003_next").write_text("left by a migration that died")
     request.getfixturevalue("next_release")
     with pytest.raises(SchemaTooOld, match="lifelong store migrate"):
         Journal.read(path)
     assert [e.target for e in reopen().live()] == ["Jane"]
     assert reopen().verify() == 1
-    with sqlite3.connect(f"{path}.before-m002_next") as backup:
+    with sqlite3.connect(f"{path}.before-m003_next") as backup:
         assert backup.execute("SELECT count(*) FROM event").fetchone() == (1,)
         assert not backup.execute("SELECT 1 FROM sqlite_master WHERE name = 'extra'").fetchall()
     backup.close()

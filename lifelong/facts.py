@@ -9,6 +9,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from lifelong.errors import BadFact
@@ -52,6 +53,9 @@ class FactBase:
             else:
                 self._about[subject_key(fact.subject)].append(fact)
                 self.gate.add(fact.subject)
+
+    def __iter__(self) -> Iterator[Reference]:
+        return chain.from_iterable(self._about.values())
 
     def about(self, subject: tuple[str, ...]) -> Sequence[Reference]:
         """The facts about a subject, by id."""

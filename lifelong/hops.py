@@ -9,10 +9,14 @@ hops through it says a question in the hops' own words ("the head of state of wh
 of"), and the chain is chosen that says what was asked: by the cosine of the two, subject masked,
 under the scope adapter. So what a chain leaves out of the question, or adds to it, counts against
 it. It must pass through an edit: what the facts say alone is the base model's business.
+
+Where nothing is known of a hop, the base model is asked, once a question, in a wording that an edit
+or a fact about another subject has.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 
@@ -20,15 +24,24 @@ from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
 from lifelong.prompt import Hop
 from lifelong.router import EVERYONE, Hit, Route, Router
-from lifelong.subject import focus, masked, normalise, subject_key, words
+from lifelong.subject import extract, focus, masked, normalise, subject_key, words
 from store import Audience, Edit, Reference
+
+BASE = "base model"  # the source of a hop that it was asked for
 
 FIRES = 0.4  # cosine from which a chain says what was asked
 MARGIN = 0.03  # by which it must do so better than any single hop
 
+_BRIDGES = 0.5  # cosine from which the base model is asked for a hop
+_SURE = 0.9  # a hit above this leaves nothing to ask
+
 _MOST = 4  # hops of a chain
 _WIDTH = 6  # steps from one place that are looked at
 _BEAM = 8  # chains of one length that are gone on with
+_PREFIXES = 3  # chains that the base model may be asked to go on with
+_COMMON = 64  # wordings that it may be asked in
+_NAME_WORDS = 6
+_NAME_ENDS = re.compile(r"[.,;:\n()?!]")
 _MANY = 64  # edits and facts of one place that are looked through for a way on
 _SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
 
@@ -41,6 +54,7 @@ _COPULA = re.compile(r" (?:is|was|are|were)$")
 _FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
 
 Place = tuple[str, ...]  # the key of an entity
+Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +70,9 @@ class _Step:
 class _Chain:
     """Steps from a subject of a question to `place`, and the places they left."""
 
-    asked: Vectors  # (d,): the question, that subject masked
+    asked: str  # the question, that subject masked
     place: Place
+    name: str  # of the place
     left: frozenset[Place] = frozenset()
     steps: tuple[_Step, ...] = ()
     score: float = 0.0
@@ -76,10 +91,15 @@ class _Chain:
 class Hops:
     """Routes questions among live edits, and along chains of edits and facts."""
 
-    def __init__(self, router: Router, encoder: Encoder, facts: FactBase) -> None:
+    def __init__(
+        self, router: Router, encoder: Encoder, facts: FactBase, ask: Ask | None = None
+    ) -> None:
+        """`ask` completes a statement as the base model does; without it there is no such hop."""
         self.facts = facts
         self._router = router
         self._encoder = encoder
+        self._ask = ask
+        self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
 
     def route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> list[Route]:
         """A route a question: the router's, or a chain where the question holds more than that."""
@@ -90,30 +110,35 @@ class Hops:
         ]
 
     def _further(self, question: str, route: Route, asker: Audience) -> Route:
-        taught = any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits)
-        chains = [] if taught else self._chains(question, asker)
-        best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
-        single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
-        if best is None or best.score < max(FIRES, single + MARGIN):
+        if any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits):
+            return route
+        starts = self._starts(question, asker)
+        leading = any(self._leads_on(start.place, asker) for start in starts)
+        chains = self._explored(starts, asker) if leading else []
+        best = _best(chains, FIRES) or self._bridged(question, route, starts, chains, asker)
+        if best is None:
             return route
         hits = tuple(replace(step.hit, score=best.score) for step in best.steps if step.hit)
         return replace(route, hits=hits, chain=tuple(step.hop for step in best.steps))
 
-    def _chains(self, question: str, asker: Audience) -> list[_Chain]:
-        """All that were looked at, scored; none where no place leads on to another."""
-        mentioned = self._router.mentioned(question, asker, self.facts.gate)
-        places = [self.facts.entity(" ".join(m.subject)) for m in mentioned]
-        if not any(self._leads_on(place, asker) for place in places):
-            return []
-        asked = self._encoder.encode([_plain(focus(question, m.spans)) for m in mentioned])
-        starts = [_Chain(*start) for start in zip(asked, places, strict=True)]
+    def _starts(self, question: str, asker: Audience) -> list[_Chain]:
+        """Where a chain may begin: at the known subjects that the question mentions."""
+        return [
+            _Chain(
+                _plain(focus(question, mention.spans)),
+                self.facts.entity(" ".join(mention.subject)),
+                question[mention.spans[0][0] : mention.spans[-1][1]],
+            )
+            for mention in self._router.mentioned(question, asker, self.facts.gate)
+        ]
+
+    def _explored(self, starts: Sequence[_Chain], asker: Audience) -> list[_Chain]:
+        """The chains that begin so, scored; of those of one length, the best are gone on with."""
         found: list[_Chain] = []
-        longer = list(self._longer(starts, asker))
-        while longer:
+        while longer := list(self._longer(starts, asker)):
             scored = self._scored(longer)
             found += scored
-            best = nlargest(_BEAM, scored, key=lambda chain: chain.rank)
-            longer = list(self._longer(best, asker))
+            starts = nlargest(_BEAM, scored, key=lambda chain: chain.rank)
         return found
 
     def _leads_on(self, place: Place, asker: Audience) -> bool:
@@ -135,26 +160,27 @@ class Hops:
                 yield replace(
                     chain,
                     place=self._place(step.hop.target, asker),
+                    name=step.hop.target,
                     left=chain.left | {chain.place},
                     steps=(*chain.steps, step),
                 )
 
     def _scored(self, chains: Sequence[_Chain]) -> list[_Chain]:
+        asked = self._encoder.encode([chain.asked for chain in chains])
         said = self._encoder.encode([compose([s.clause for s in c.steps]) for c in chains])
-        return [
-            replace(chain, score=float(chain.asked @ vector))
-            for chain, vector in zip(chains, said, strict=True)
-        ]
+        scores = (asked * said).sum(1).tolist()
+        return [replace(chain, score=score) for chain, score in zip(chains, scores, strict=True)]
 
     def _steps(self, chain: _Chain, asker: Audience) -> list[_Step]:
         """What edits say of the place, and what facts say that no edit says otherwise."""
-        hits = self._router.nearest(chain.asked, chain.place, asker, _WIDTH)
+        (asked,) = self._encoder.encode([chain.asked])
+        hits = self._router.nearest(asked, chain.place, asker, _WIDTH)
         edited = [_Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit) for hit in hits]
         facts = [
             _Step(_hop(fact, f"fact {fact.id}"), _clause(fact), None)
             for fact in self.facts.about(chain.place)
         ]
-        return [*edited, *self._open(facts, edited, chain.asked)]
+        return [*edited, *self._open(facts, edited, asked)]
 
     def _open(self, facts: Sequence[_Step], edited: Sequence[_Step], asked: Vectors) -> list[_Step]:
         """The facts that no edit is in the place of; of many, those most like what is asked."""
@@ -176,6 +202,114 @@ class Hops:
             if m.subject == place or len(m.subject) >= whole
         )
         return self.facts.entity(" ".join(next(spelt, place)))
+
+    # -- a hop that the base model is asked for ---------------------------------------------------
+
+    def _bridged(
+        self,
+        question: str,
+        route: Route,
+        starts: Sequence[_Chain],
+        chains: Sequence[_Chain],
+        asker: Audience,
+    ) -> _Chain | None:
+        """A chain with one hop of the base model's, where that says the question."""
+        if self._ask is None or any(hit.score > _SURE for hit in route.hits):
+            return None
+        wordings = self._wordings(asker)
+        starts = starts or _unknown(question)
+        if not (starts and any(step.hit for step in wordings)):
+            return None
+        plans = self._plans(starts, chains, wordings, asker)
+        plan = _best(plans, _BRIDGES)
+        return self._carried_out(plan, self._ask, asker) if plan else None
+
+    def _plans(
+        self,
+        starts: Sequence[_Chain],
+        chains: Sequence[_Chain],
+        wordings: Sequence[_Step],
+        asker: Audience,
+    ) -> list[_Chain]:
+        """Chains with a hop whose target is not known yet, and single hops besides; scored."""
+        single = self._scored(list(self._longer(starts, asker)))
+        plans = [_planned(start, step) for start in starts for step in wordings]
+        for before in (*starts, *nlargest(_PREFIXES, chains or single, key=lambda c: c.rank)):
+            likely = self._likely(before.asked, wordings)
+            open_ = [_planned(before, step) for step in likely if len(before.steps) < _MOST - 1]
+            plans += [plan for plan in open_ if before.steps]
+            plans += [
+                _planned(plan, step, step.hit)
+                for plan in open_
+                for step in likely
+                if step.hit and step.clause != plan.steps[-1].clause
+            ]
+        return [*single, *self._scored(plans)]
+
+    def _carried_out(self, plan: _Chain, ask: Ask, asker: Audience) -> _Chain | None:
+        """Ask the base model; then go on from what it says, if that was the plan."""
+        at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
+        clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
+        prompt = _about(clause, plan.name)
+        target = _first_words(ask(prompt))
+        if not target:
+            return None
+        told = replace(
+            plan,
+            place=self._place(target, asker),
+            name=target,
+            left=plan.left | {plan.place},
+            steps=(
+                *plan.steps[:at],
+                _Step(Hop(plan.name, prompt, relation, target, BASE), clause, None),
+            ),
+        )
+        if at == len(plan.steps) - 1:
+            return told
+        return _best(self._explored([told], asker), FIRES)
+
+    def _likely(self, asked: str, wordings: Sequence[_Step]) -> list[_Step]:
+        """The wordings that are most like what is asked."""
+        (query,) = self._encoder.encode([asked])
+        scores = self._encoder.encode([step.clause for step in wordings]) @ query
+        return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_WIDTH]]
+
+    def _wordings(self, asker: Audience) -> list[_Step]:
+        """The commonest ways in which the edits and facts that `asker` sees ask, a step each."""
+        as_of = (self._router.epoch, asker, self.facts)
+        if self._common[0] != as_of:
+            steps = [_step(Hit(edit, "", 0.0)) for edit in self._router.seen(asker)]
+            steps += [_Step(_hop(fact, BASE), _clause(fact), None) for fact in self.facts]
+            linked = {step.clause: step for step in steps[::-1] if _THIS.search(step.clause)}
+            counts = Counter(step.clause for step in steps if step.clause in linked)
+            self._common = as_of, [linked[clause] for clause, _ in counts.most_common(_COMMON)]
+        return self._common[1]
+
+
+def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
+    """The chain that says the question, and says it better than any single hop does."""
+    best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
+    single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
+    return best if best and best.score >= max(least, single + MARGIN) else None
+
+
+def _unknown(question: str) -> list[_Chain]:
+    """Where a chain may begin in a question about nobody who is known: at the name in it."""
+    name = extract(question)
+    clause = masked(question, name) if name else None
+    return [_Chain(_plain(clause), subject_key(name), name)] if name and clause else []
+
+
+def _planned(chain: _Chain, wording: _Step, hit: Hit | None = None) -> _Chain:
+    """The chain with one more step, of which only the wording is known yet."""
+    hop = replace(wording.hop, source=BASE)
+    return replace(chain, steps=(*chain.steps, _Step(hop, wording.clause, hit)))
+
+
+def _first_words(reply: str) -> str:
+    """The name that a completion begins with."""
+    found = _NAME_ENDS.split(reply.strip(), maxsplit=1)[0].strip()
+    return found if normalise(found) and len(found.split()) <= _NAME_WORDS else ""
 
 
 def compose(clauses: Sequence[str]) -> str:
@@ -203,6 +337,10 @@ def _phrase(clause: str) -> str:
     if asked := _ASKED.match(said):
         return said[asked.end() :]
     return f"what {said}" if said.startswith("this ") else _COPULA.sub("", said)
+
+
+def _step(hit: Hit) -> _Step:
+    return _Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit)
 
 
 def _hop(known: Edit | Reference, source: str) -> Hop:

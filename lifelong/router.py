@@ -163,6 +163,10 @@ class Router:
         ranked = sorted(found.items(), key=lambda hit: (-hit[1], -hit[0]))
         return [Hit(*self._live[id], score) for id, score in ranked]
 
+    def seen(self, asker: Audience) -> list[Edit]:
+        """The live edits that `asker` sees."""
+        return [edit for edit, _ in self._live.values() if edit.audience in asker.levels]
+
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""
         return self._encoder.encode([scope_text(edit) for edit in edits])

@@ -32,7 +32,7 @@ from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, LifelongError, NotAModel
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
-from lifelong.hops import Hops
+from lifelong.hops import Ask, Hops
 from lifelong.lm import LM
 from lifelong.match import matching
 from lifelong.methods import METHODS
@@ -60,6 +60,8 @@ T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
+
+_NAME_TOKENS = 12  # that the base model may need to say what a hop leads to
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -503,7 +505,9 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+        hops = Hops(
+            router, s.encoder, FactBase(s.journal.facts(epoch)), _asking(s.lm, self._generate)
+        )
         return View(s.lm, self._generate, partial(hops.route, asker=asker))
 
     # -- looking ---------------------------------------------------------------------------------
@@ -585,7 +589,7 @@ class EditableModel(_Model):
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
-        return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
+        return _generate_of(self)
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
@@ -687,6 +691,16 @@ def _base_of(cls: type) -> type[PreTrainedModel]:
     return cast("type[PreTrainedModel]", cls.__bases__[-1])
 
 
+def _generate_of(model: PreTrainedModel) -> Generate:
+    return cast("Generate", _base_of(type(model)).generate.__get__(model))  # type: ignore[attr-defined]
+
+
+def _asking(lm: LM, base: Generate) -> Ask:
+    """Completes a statement by a name, as the base model does."""
+    view = View(lm, base, lambda questions: [Route(0)] * len(questions))
+    return lambda text: view.complete(text, max_new_tokens=_NAME_TOKENS, do_sample=False).text
+
+
 def _open(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -716,5 +730,5 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    hops = Hops(router, encoder, FactBase())
+    hops = Hops(router, encoder, FactBase(), _asking(lm, _generate_of(model)))
     return _Session(lm, encoder, scope, journal, router, hops, method, check_every, encoder_name)

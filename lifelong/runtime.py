@@ -384,6 +384,18 @@ class EditableModel(_Model):
             s.seen = None
         return added
 
+    def drop_facts(self, ids: Iterable[int] | None = None) -> int:
+        """Keep these facts no longer (None: none of them); how many went."""
+        s = self._session
+        with s.lock:
+            dropped = s.journal.drop_facts(ids)
+            s.seen = None
+        return dropped
+
+    def facts(self) -> References:
+        """The facts for reference, by id."""
+        return self._session.journal.facts()
+
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 

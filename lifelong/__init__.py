@@ -8,9 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lifelong.alarms import Alarm, Thresholds
+    from lifelong.conflicts import Conflict
     from lifelong.errors import (
         AlreadyTaught,
         BadEdit,
+        Conflicting,
         EditRefused,
         LifelongError,
         ModelError,
@@ -22,27 +25,34 @@ if TYPE_CHECKING:
     from lifelong.router import Hit, Route
     from lifelong.runtime import EditableModel
     from lifelong.view import Answer, Stream, View
+    from lifelong.watch import Monitoring
 
 __all__ = [
     "LM",
     "METHODS",
+    "Alarm",
     "AlreadyTaught",
     "Answer",
     "BadEdit",
+    "Conflict",
+    "Conflicting",
     "EditRefused",
     "EditableModel",
     "Hit",
     "LifelongError",
     "Method",
     "ModelError",
+    "Monitoring",
     "NoChatTemplate",
     "Route",
     "Stream",
     "TextTooLong",
+    "Thresholds",
     "View",
 ]
 
-_HOMES = ("errors", "lm", "methods", "router", "view", "runtime")  # of these names, light to heavy
+# of these names, light to heavy
+_HOMES = ("errors", "lm", "methods", "router", "conflicts", "view", "alarms", "watch", "runtime")
 
 
 def __getattr__(name: str) -> object:

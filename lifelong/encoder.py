@@ -24,7 +24,8 @@ from lifelong.models import Report, digest, loading, resolve
 Vectors = NDArray[np.float32]
 
 
-ADAPTER = files("lifelong").joinpath("weights/scope.safetensors")  # made by lifelong.train.scope
+ADAPTER = files("lifelong").joinpath("weights/scope.safetensors")  # made by `lifelong train scope`
+HEAD = "head."  # keys there that are no factors of the adapter
 
 
 class Encoder(Protocol):
@@ -67,6 +68,7 @@ class SentenceEncoder:
             )
         self.dim = dim
         self.adapted = False
+        self.head: Mapping[str, torch.Tensor] = {}  # what `scope` reads the vectors with
         self.fingerprint = digest(_reading(self._model), self._model)
         self._cached = cached
         self._known: OrderedDict[str, Vectors] = OrderedDict()
@@ -137,14 +139,17 @@ def load_encoder(
     progress: bool | Report = True,
     device: torch.device | str = "cpu",
 ) -> SentenceEncoder:
-    """The encoder of a name that `models.resolve` knows, with the scope adapter made for it.
+    """The encoder of a name that `models.resolve` knows, with the scope weights made for it.
 
     Raises ModelMissing, ModelDamaged.
     """
     encoder = SentenceEncoder(resolve(name, cache=cache, progress=progress), device=device)
     with as_file(ADAPTER) as path, safe_open(path, framework="pt") as adapter:
         if adapter.metadata()["encoder"] == encoder.fingerprint:
-            encoder.adapt({key: adapter.get_tensor(key) for key in adapter.keys()})
+            weights = {key: adapter.get_tensor(key) for key in adapter.keys()}
+            heads = {key for key in weights if key.startswith(HEAD)}
+            encoder.adapt({key: weights[key] for key in weights.keys() - heads})
+            encoder.head = {key.removeprefix(HEAD): weights[key] for key in heads}
     return encoder
 
 

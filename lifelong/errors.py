@@ -50,6 +50,10 @@ class Stalled(ModelError):
     """A reply that is streamed has stopped coming."""
 
 
+class StaleCache(LifelongError):
+    """A key-value cache was filled under other weights than those it is to be used with."""
+
+
 class NotAModel(ModelError):
     """What was to be wrapped is no transformers model, or is wrapped already."""
 
@@ -70,8 +74,56 @@ class AlreadyTaught(EditRefused):
     """A live edit already says this target to this prompt."""
 
 
+class SubjectMissing(EditRefused):
+    """A method that writes at the subject does not find it in the prompt."""
+
+
+class TooWide(EditRefused):
+    """An edit of the weights is everybody's: it cannot be for one user or tenant."""
+
+
+class WeightsUnfit(EditRefused):
+    """These weights cannot be edited: quantised, shared, or not in memory."""
+
+
+class UpdateRejected(EditRefused):
+    """A change of weights is not finite, or so large that it would break the model."""
+
+
+class MomentsMissing(EditRefused):
+    """There is too little text to learn from what the weights already answer to."""
+
+
+class EvaluationError(LifelongError):
+    """A measurement cannot be made, or not as asked."""
+
+
+class BadRun(EvaluationError):
+    """An option of a run that does not exist or does not fit the file or the model."""
+
+
+class OutUnusable(EvaluationError):
+    """The folder for the results cannot be written to."""
+
+
+class OtherRun(EvaluationError):
+    """The folder holds the results of another configuration."""
+
+
 class Conflicting(EditRefused):
     """An edit contradicts a live one, and was to be refused in that case."""
+
+
+class BadSetting(LifelongError):
+    """A setting of the monitor, or an option of a method, has no meaning."""
+
+
+class PackageMissing(LifelongError):
+    """What was asked for needs a package that is not installed."""
+
+
+class NoReport(LifelongError):
+    """Nothing was measured yet, or the page cannot be written."""
 
 
 class BadDataset(LifelongError):

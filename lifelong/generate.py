@@ -166,19 +166,29 @@ def _told(
     kwargs |= _limit(request) | _as_asked(request, [row for row, _ in fired], start)
     if streamer := request.kwargs.get("streamer"):
         kwargs["streamer"] = _PromptShown(streamer, request.input_ids)
+    if any(condition.contrast for _, condition in fired if condition):
+        kwargs = _with_processor(kwargs, _Contrast(request, fired, start))
     saying = _saying(request, [condition for _, condition in fired], start)
     out = request.base(ids, attention_mask=mask, **_with_processor(kwargs, saying))
     return _sequences(out), start
 
 
 def _prompt_ids(request: Request, row: int, condition: Condition) -> torch.Tensor:
-    if condition.messages is None:
-        return request.input_ids[row][request.read[row]].cpu()
-    text = request.lm.chat.render(condition.messages)
-    told = request.lm.tokenizer.encode(text, add_special_tokens=False)
+    tokenizer = request.lm.tokenizer
+    if condition.messages is not None:
+        text = request.lm.chat.render(condition.messages)
+        told = tokenizer.encode(text, add_special_tokens=False)
+    elif condition.text is not None:
+        told = tokenizer.encode(condition.text)
+    else:
+        return _own_ids(request, row)
     if len(told) + request.room > request.positions:
-        return _prompt_ids(request, row, Condition(condition.say))
+        return _own_ids(request, row)
     return torch.tensor(told)
+
+
+def _own_ids(request: Request, row: int) -> torch.Tensor:
+    return request.input_ids[row][request.read[row]].cpu()
 
 
 def _limit(request: Request) -> dict[str, Any]:
@@ -208,9 +218,9 @@ def _as_asked(request: Request, rows: Sequence[int], start: int) -> dict[str, An
 
 
 def _saying(request: Request, conditions: Sequence[Condition | None], start: int) -> Saying:
-    says = [
-        replace(c.say, at_once=c.say.at_once or request.may_stop) if c else None for c in conditions
-    ]
+    says = [c.say if c else None for c in conditions]
+    if request.may_stop:
+        says = [say and replace(say, lead="", tail="", at_once=True) for say in says]
     return Saying(
         request.lm.tokenizer,
         says,
@@ -256,6 +266,29 @@ class _Mute(LogitsProcessor):
         shaped = scores.clone()
         shaped[rows] = -torch.inf
         shaped[rows, self._ends[0]] = 0.0
+        return shaped
+
+
+class _Contrast(LogitsProcessor):
+    """Context-aware decoding. Without a cache, so that beams may be sorted; twice the time."""
+
+    def __init__(
+        self, request: Request, fired: Sequence[tuple[int, Condition | None]], start: int
+    ) -> None:
+        self._model = request.lm.model
+        self._start = start
+        self._rows = [(_own_ids(request, row), c.contrast if c else 0.0) for row, c in fired]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        copies = len(scores) // len(self._rows)
+        shaped = scores.clone()
+        for row, ids in enumerate(input_ids):
+            prompt, weight = self._rows[row // copies]
+            if weight:
+                read = torch.cat([prompt.to(ids.device), ids[self._start :]])
+                bare = torch.log_softmax(self._model(read[None]).logits[0, -1].float(), -1)
+                told = torch.log_softmax(scores[row].float(), -1)
+                shaped[row] = (1 + weight) * told - weight * bare
         return shaped
 
 

@@ -11,20 +11,22 @@ under the scope adapter. So what a chain leaves out of the question, or adds to 
 it. It must pass through an edit: what the facts say alone is the base model's business.
 
 Where nothing is known of a hop, the base model is asked, once a question, in a wording that an edit
-or a fact about another subject has.
+or a fact about another subject has. Not of the questions that name nobody who is known: those are
+none of the edits' business, and cost nothing.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 
 from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
+from lifelong.methods.serac import Serac
 from lifelong.prompt import Hop
 from lifelong.router import EVERYONE, Hit, Route, Router
-from lifelong.subject import extract, focus, masked, normalise, subject_key, words
+from lifelong.subject import focus, masked, normalise, subject_key, words
 from store import Audience, Edit, Reference
 
 BASE = "base model"  # the source of a hop that it was asked for
@@ -38,7 +40,8 @@ _SURE = 0.9  # a hit above this leaves nothing to ask
 _MOST = 4  # hops of a chain
 _WIDTH = 6  # steps from one place that are looked at
 _BEAM = 8  # chains of one length that are gone on with
-_PREFIXES = 3  # chains that the base model may be asked to go on with
+_LIKELY = 4  # of its wordings that are tried after a chain
+_PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
 _NAME_WORDS = 6
 _NAME_ENDS = re.compile(r"[.,;:\n()?!]")
@@ -54,6 +57,7 @@ _COPULA = re.compile(r" (?:is|was|are|were)$")
 _FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
 
 Place = tuple[str, ...]  # the key of an entity
+Told = Mapping[str, str] | None
 Ask = Callable[[str], str]
 
 
@@ -88,34 +92,64 @@ class _Chain:
         return self.score, sum(step.hit is not None for step in self.steps)
 
 
+class Untold(Exception):
+    """The base model is to be asked these first."""
+
+    def __init__(self, statements: Sequence[str]) -> None:
+        super().__init__(statements)
+        self.statements = statements
+
+
+def asking(route: Callable[[Mapping[str, str]], list[Route]], ask: Ask) -> list[Route]:
+    """What `route` decides, once it is told what it wants to know of the base model.
+
+    So the model is asked while nothing is locked.
+    """
+    told: dict[str, str] = {}
+    while True:
+        try:
+            return route(told)
+        except Untold as wanted:
+            told |= {statement: ask(statement) for statement in wanted.statements}
+
+
 class Hops:
     """Routes questions among live edits, and along chains of edits and facts."""
 
-    def __init__(
-        self, router: Router, encoder: Encoder, facts: FactBase, ask: Ask | None = None
-    ) -> None:
-        """`ask` completes a statement as the base model does; without it there is no such hop."""
+    def __init__(self, router: Router, encoder: Encoder, facts: FactBase) -> None:
         self.facts = facts
         self._router = router
         self._encoder = encoder
-        self._ask = ask
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
 
-    def route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> list[Route]:
-        """A route a question: the router's, or a chain where the question holds more than that."""
-        routes = self._router.route(questions, asker)
-        return [
-            self._further(question, route, asker)
-            for question, route in zip(questions, routes, strict=True)
-        ]
+    def route(
+        self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told = None
+    ) -> list[Route]:
+        """A route a question: the router's, or a chain where the question holds more than that.
 
-    def _further(self, question: str, route: Route, asker: Audience) -> Route:
+        `told` has what the base model says to statements; None: nothing is asked of it. Raises
+        Untold for what is not among them; see `asking`.
+        """
+        routes, untold = list[Route](), list[str]()
+        for question, route in zip(questions, self._router.route(questions, asker), strict=True):
+            try:
+                routes.append(self._further(question, route, asker, told))
+            except Untold as wanted:
+                untold += wanted.statements
+        if untold:
+            raise Untold(untold)
+        return routes
+
+    def _further(self, question: str, route: Route, asker: Audience, told: Told) -> Route:
         if any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits):
             return route
         starts = self._starts(question, asker)
         leading = any(self._leads_on(start.place, asker) for start in starts)
         chains = self._explored(starts, asker) if leading else []
-        best = _best(chains, FIRES) or self._bridged(question, route, starts, chains, asker)
+        best = _best(chains, FIRES)
+        if best is None and told is not None and not any(hit.score > _SURE for hit in route.hits):
+            plan = self._plan(starts, chains, asker)
+            best = self._carried_out(plan, told, asker) if plan else None
         if best is None:
             return route
         hits = tuple(replace(step.hit, score=best.score) for step in best.steps if step.hit)
@@ -205,24 +239,14 @@ class Hops:
 
     # -- a hop that the base model is asked for ---------------------------------------------------
 
-    def _bridged(
-        self,
-        question: str,
-        route: Route,
-        starts: Sequence[_Chain],
-        chains: Sequence[_Chain],
-        asker: Audience,
+    def _plan(
+        self, starts: Sequence[_Chain], chains: Sequence[_Chain], asker: Audience
     ) -> _Chain | None:
         """A chain with one hop of the base model's, where that says the question."""
-        if self._ask is None or any(hit.score > _SURE for hit in route.hits):
+        wordings = self._wordings(asker) if starts else []
+        if not any(step.hit for step in wordings):
             return None
-        wordings = self._wordings(asker)
-        starts = starts or _unknown(question)
-        if not (starts and any(step.hit for step in wordings)):
-            return None
-        plans = self._plans(starts, chains, wordings, asker)
-        plan = _best(plans, _BRIDGES)
-        return self._carried_out(plan, self._ask, asker) if plan else None
+        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES)
 
     def _plans(
         self,
@@ -246,15 +270,17 @@ class Hops:
             ]
         return [*single, *self._scored(plans)]
 
-    def _carried_out(self, plan: _Chain, ask: Ask, asker: Audience) -> _Chain | None:
-        """Ask the base model; then go on from what it says, if that was the plan."""
+    def _carried_out(self, plan: _Chain, told: Mapping[str, str], asker: Audience) -> _Chain | None:
+        """Go on from what the base model says, if that was the plan. Raises Untold."""
         at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
         clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
         prompt = _about(clause, plan.name)
-        target = _first_words(ask(prompt))
+        if prompt not in told:
+            raise Untold([prompt])
+        target = _first_words(told[prompt])
         if not target:
             return None
-        told = replace(
+        bridged = replace(
             plan,
             place=self._place(target, asker),
             name=target,
@@ -265,14 +291,14 @@ class Hops:
             ),
         )
         if at == len(plan.steps) - 1:
-            return told
-        return _best(self._explored([told], asker), FIRES)
+            return bridged
+        return _best(self._explored([bridged], asker), FIRES)
 
     def _likely(self, asked: str, wordings: Sequence[_Step]) -> list[_Step]:
         """The wordings that are most like what is asked."""
         (query,) = self._encoder.encode([asked])
         scores = self._encoder.encode([step.clause for step in wordings]) @ query
-        return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_WIDTH]]
+        return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_LIKELY]]
 
     def _wordings(self, asker: Audience) -> list[_Step]:
         """The commonest ways in which the edits and facts that `asker` sees ask, a step each."""
@@ -291,13 +317,6 @@ def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
     best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
     single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
     return best if best and best.score >= max(least, single + MARGIN) else None
-
-
-def _unknown(question: str) -> list[_Chain]:
-    """Where a chain may begin in a question about nobody who is known: at the name in it."""
-    name = extract(question)
-    clause = masked(question, name) if name else None
-    return [_Chain(_plain(clause), subject_key(name), name)] if name and clause else []
 
 
 def _planned(chain: _Chain, wording: _Step, hit: Hit | None = None) -> _Chain:
@@ -320,11 +339,15 @@ def compose(clauses: Sequence[str]) -> str:
     return _about(clauses[-1], said)
 
 
-def conclusion(chain: Sequence[Hop], method: str) -> tuple[Edit, str]:
-    """The edit that a chain amounts to, and what there is to know for it."""
-    first, last = chain[0], chain[-1]
-    known = " ".join(f"{hop.prompt.strip()} {hop.target}." for hop in chain)
-    return Edit(last.prompt, last.target, subject=first.subject, method=method), known
+def conclusion(route: Route) -> tuple[Edit, str]:
+    """The edit that a route's chain amounts to, and what there is to know for it.
+
+    Its method is that of the edits along it, if they are answered from memory.
+    """
+    first, last = route.chain[0], route.chain[-1]
+    told = next((hit.edit.method for hit in route.hits if hit.text is not None), Serac.name)
+    known = " ".join(f"{hop.prompt.strip()} {hop.target}." for hop in route.chain)
+    return Edit(last.prompt, last.target, subject=first.subject, method=told), known
 
 
 def _about(clause: str, what: str) -> str:

@@ -123,6 +123,12 @@ class LM:
         """sha256 of config and weights when first asked: ask before installing anything."""
         return fingerprint(self.model)
 
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Next-token logits (..., vocabulary) of normed final hidden states (..., hidden)."""
+        logits: torch.Tensor = self.module("lm_head")(hidden)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
     @property
     def has_chat(self) -> bool:
         """Whether the tokenizer has a chat template."""

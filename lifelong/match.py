@@ -4,7 +4,7 @@ Texts are compared as `subject.normalise` leaves them: NFKC, case-folded, withou
 articles.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lifelong.subject import normalise
 from store import Edit
@@ -30,6 +30,19 @@ def says(reply: str, target: str, old: str | None = None) -> bool:
 def same(reply: str, other: str) -> bool:
     """Are two replies the same words?"""
     return normalise(reply) == normalise(other)
+
+
+def answers(reply: str, accepted: Sequence[str], old: Sequence[str] = ()) -> bool:
+    """Does `reply` say one of the `accepted` answers, and no old one besides?"""
+    return any(
+        contains(reply, target) and all(says(reply, target, other) for other in old)
+        for target in accepted
+    )
+
+
+def exact(reply: str, accepted: Sequence[str]) -> bool:
+    """Is `reply` one of the `accepted` answers and nothing else?"""
+    return any(same(reply, target) for target in accepted)
 
 
 def matching(edits: Iterable[Edit], text: str) -> list[Edit]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong
+from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong, TooWide
 from lifelong.fact import Fact, contradict, facts, implied, same_fact
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, WeightMethod
 from lifelong.subject import extract, normalise, visible
 from store import Audience, Edit, Probe
 from store.records import utc
@@ -52,6 +52,11 @@ def _cleaned(lm: LM, edit: Edit) -> Edit:
         raise BadEdit(
             f"There is no method {edit.method!r}.", f"Take one of: {', '.join(sorted(METHODS))}."
         )
+    if isinstance(METHODS[edit.method], WeightMethod) and edit.audience != Audience():
+        raise TooWide(
+            f"{edit.method} writes into the weights, which are everybody's.",
+            "Leave user_id and tenant out, or use a memory method.",
+        )
     clean = replace(
         edit,
         prompt=_text(lm, "prompt", edit.prompt, MAX_PROMPT),
@@ -68,7 +73,9 @@ def _cleaned(lm: LM, edit: Edit) -> Edit:
     )
     if clean.valid_until is not None and clean.valid_until <= utc(datetime.now(UTC)):
         raise BadEdit(f"valid_until, {clean.valid_until}, is past.", "Give a time to come.")
-    return replace(clean, subject=clean.subject or extract(clean.prompt))
+    if clean.subject or not METHODS[edit.method].by_subject:
+        return clean
+    return replace(clean, subject=extract(clean.prompt))
 
 
 def refuse_rivals(edits: Sequence[Edit]) -> None:

@@ -26,23 +26,36 @@ class Prompt:
 class Say:
     """`target` must be said. `known` are texts whose words the reply may use before it is said.
 
-    `subject` is what the reply is about; `before` is the text that it goes on from, if any;
-    `at_once` leaves no room for words before the target.
+    `subject` is what the reply is about; `before` is the text that it goes on from, if any. The
+    reply begins with `lead`; `at_once` leaves no room for other words before the target, `tail`
+    ends its sentence. The reply says nothing of `avoid`, and ends there, or a sentence later if it
+    `goes_on`.
     """
 
     target: str
     subject: str | None = None
     known: str = ""
     before: str = ""
+    lead: str = ""
+    tail: str = ""
     at_once: bool = False
+    avoid: tuple[str, ...] = ()
+    goes_on: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How one prompt is answered: what the model reads (None: the prompt itself), what it says."""
+    """How one prompt is answered: what the model reads, and what it must say (None: anything).
 
-    say: Say
+    It reads `messages`, or `text` where the prompt is raw, or the prompt itself where neither is
+    given. With a `contrast` a > 0, tokens count as much as what was read makes them likelier:
+    (1 + a) log p(. | read) - a log p(. | prompt) (Shi et al. 2023, context-aware decoding).
+    """
+
+    say: Say | None
     messages: tuple[Message, ...] | None = None
+    text: str | None = None
+    contrast: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

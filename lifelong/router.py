@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Self
 
-import numpy as np
-
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.prompt import Hop
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
-from store import Audience, Edit, Journal, VectorIndex
+from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
@@ -33,15 +31,18 @@ _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
 _Groups = dict[tuple[str, ...], set[int]]
-Indexed = tuple[np.ndarray, np.ndarray]  # ids (n,), vectors (n, d)
+Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope."""
+    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope.
+
+    Without a text the edit is in the weights, which answer by themselves.
+    """
 
     edit: Edit
-    text: str
+    text: str | None
     score: float
 
     @property
@@ -89,7 +90,7 @@ class Router:
         self._encoder = encoder
         self._scope = scope
         self._index = VectorIndex(encoder.dim)
-        self._live: dict[int, tuple[Edit, str]] = {}
+        self._live: dict[int, tuple[Edit, str | None]] = {}
         self._shelves: dict[Audience, _Shelf] = {}
         self._ends: list[tuple[str, int]] = []  # a heap: until when, which
 
@@ -101,7 +102,8 @@ class Router:
         router = cls(encoder, scope)
         epoch = journal.epoch if at is None else at
         standing = (*journal.live(epoch), *journal.edits("superseded", epoch))
-        router._add(standing, *_read(journal, standing, epoch))
+        router._add(standing, _texts(journal, standing, epoch))
+        router._index = open_index(journal, encoder.dim, epoch)
         router.epoch = epoch
         return router
 
@@ -115,9 +117,12 @@ class Router:
         standing = journal.get_many(
             (id for id, kind in final.items() if kind in ("live", "superseded")), epoch
         )
-        new = _read(journal, standing, epoch)
+        texts = _texts(journal, standing, epoch)
+        ids, vectors = journal.vectors(texts, epoch)
         self._remove(final)
-        self._add(standing, *new)
+        self._add(standing, texts)
+        if len(ids):
+            self._index.add(ids, vectors)
         self.epoch = epoch
 
     def ended(self, now: str) -> list[int]:
@@ -131,6 +136,11 @@ class Router:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def in_weights(self) -> list[int]:
+        """The ids of the live edits that the weights answer, in order."""
+        return sorted(id for id, (_, text) in self._live.items() if text is None)
 
     def visible(self, edit: Edit) -> list[Edit]:
         """The live edits that contradict `edit` where it is live, the narrowest audience first."""
@@ -222,7 +232,8 @@ class Router:
         best = dict.fromkeys(taught, 1.0)
         for query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            scores = self._scope.score(query, self._index.vectors(ids), masked=known)
+            targets = [self._live[id][0].target for id in ids]
+            scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))
@@ -250,14 +261,12 @@ class Router:
         near = tuple(hit for hit in hits if hit is not first)[:_SHOWN]
         return Route(self.epoch, (first,) if first else (), near)
 
-    def _add(self, standing: Sequence[Edit], texts: Mapping[int, str], vectors: Indexed) -> None:
+    def _add(self, standing: Sequence[Edit], texts: Texts) -> None:
         for edit in standing:
             self.standing.add(edit)
             if edit.status == "live":
-                self._live[edit.id] = (edit, texts.get(edit.id, ""))
+                self._live[edit.id] = (edit, texts[edit.id])
                 self._shelve(edit)
-        if len(vectors[0]):
-            self._index.add(*vectors)
 
     def _shelve(self, edit: Edit) -> None:
         shelf = self._shelves.setdefault(edit.audience, _Shelf())
@@ -303,12 +312,12 @@ def _about(subject: tuple[str, ...], shelves: Sequence[_Shelf]) -> set[int]:
     return set[int]().union(*(shelf.of_subject.get(subject, ()) for shelf in shelves))
 
 
-def _read(journal: Journal, standing: Sequence[Edit], epoch: int) -> tuple[dict[int, str], Indexed]:
-    """The texts of their methods and the vectors of those that are live, all as of `epoch`."""
+def _texts(journal: Journal, standing: Sequence[Edit], epoch: int) -> Texts:
+    """The texts of their methods for those that are live, as of `epoch`; "" without a patch."""
     ids = [edit.id for edit in standing if edit.status == "live"]
     texts = {
-        id: text
+        id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None
         for stored in journal.patches(epoch, ids)
-        for id, text in zip(stored.edits, stored.patch.texts, strict=True)
+        for id, position in zip(stored.edits, stored.positions, strict=True)
     }
-    return texts, journal.vectors(ids, epoch)
+    return {id: texts.get(id, "") for id in ids}

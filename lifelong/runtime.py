@@ -1,6 +1,6 @@
 """EditableModel: a Hugging Face causal LM that takes corrections.
 
-    edit   Edit -> policy.admit -> method.propose -> journal.record -> router.sync
+    edit   Edit -> policy.admit -> method.propose -> journal.record -> router, weights
     ask    prompt -> router.route -> method.condition -> generate -> Answer
     truth  the journal; everything else here is a view of it
 
@@ -11,7 +11,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -26,23 +26,39 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, o
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lifelong import conflicts, monitor, policy
+from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, Conflicting, LifelongError, NotAModel
+from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
-from lifelong.hops import Ask, Hops
+from lifelong.hops import Hops, asking
 from lifelong.lm import LM
 from lifelong.match import matching
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
+from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle
+from lifelong.standing import settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
-from store import Audience, Edit, Event, Journal, Reach, Reading, Reference, Status, StoreError
+from lifelong.watch import Check, Monitoring, Turns, Watch
+from lifelong.weights import BASE, Key, State, Weights
+from store import (
+    Audience,
+    Delta,
+    Edit,
+    Event,
+    Journal,
+    Patch,
+    Reach,
+    Reading,
+    Reference,
+    Status,
+    StoredPatch,
+    StoreError,
+)
 from store.records import utc
 
 if TYPE_CHECKING:
@@ -52,7 +68,9 @@ else:
 
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
+Readings = list[Reading]
 Routes = list[Route]
+Patches = list[StoredPatch]
 Conflicts = list[Conflict]
 References = list[Reference]
 
@@ -60,8 +78,9 @@ T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
+UNWATCHED = Monitoring()
 
-_NAME_TOKENS = 12  # that the base model may need to say what a hop leads to
+_NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -77,13 +96,18 @@ class _Session:
     journal: Journal
     router: Router
     hops: Hops
+    weights: Weights
     method: str
-    check_every: int | None
+    methods: Mapping[str, Method]
     encoder_name: str | None  # None: the caller brought the encoder itself
+    written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
-    unchecked: int = 0  # edits since the last reading
+    check: Check = field(init=False)
+    watch: Watch | None = None
+    turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
+    writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
 
 
 class EditableModel(_Model):
@@ -95,9 +119,11 @@ class EditableModel(_Model):
         store: the SQLite file of the edits, made where it does not exist; ":memory:" for none.
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
-        check_every: take a reading after every so many edits; None: only when `check` is called.
+        methods: the table of methods, where one is to have other options than usual.
+        monitor: when readings are taken unasked, what is alarming, what is done then.
 
-    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit.
+    Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
+    PackageMissing.
     """
 
     def __new__(cls, model: PreTrainedModel, *args: Any, **kwargs: Any) -> Self:
@@ -119,12 +145,14 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder = "minilm",
         method: str = "serac",
-        check_every: int | None = None,
+        methods: Mapping[str, Method] = METHODS,
+        monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method, check_every)
+            self._session = _open(model, tokenizer, store, encoder, method, methods)
+            self._begin_monitoring(monitor)
         except BaseException:
-            self._revert()
+            EditableModel.close(self)
             raise
 
     @classmethod
@@ -135,7 +163,8 @@ class EditableModel(_Model):
         store: str | Path = DEFAULT_STORE,
         encoder: str | Encoder | None = None,
         method: str | None = None,
-        check_every: int | None = None,
+        methods: Mapping[str, Method] = METHODS,
+        monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
@@ -151,7 +180,8 @@ class EditableModel(_Model):
             model,
             tokenizer,
             store=store,
-            check_every=check_every,
+            methods=methods,
+            monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
         if saved is not None:
@@ -171,15 +201,20 @@ class EditableModel(_Model):
         `kwargs` go to transformers' `save_pretrained`. Raises StoreError.
         """
         s, folder = self._session, Path(save_directory)
-        super().save_pretrained(folder, **kwargs)
+        with s.weights.held(BASE):  # the edits are beside it
+            super().save_pretrained(folder, **kwargs)
         s.lm.tokenizer.save_pretrained(folder)
         settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
         save(folder, s.journal, settings)
 
     def close(self) -> None:
-        """Close the store; the object is the bare model again. Twice is fine."""
+        """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
         if isinstance(self, EditableModel):
-            self._session.journal.close()
+            if session := self.__dict__.get("_session"):
+                if session.watch:
+                    session.watch.close()
+                session.weights.rest(BASE)
+                session.journal.close()
             self._revert()
 
     def __enter__(self) -> Self:
@@ -199,7 +234,8 @@ class EditableModel(_Model):
         copy: PreTrainedModel = base.__new__(base)
         memo[id(self)] = copy
         state = {k: v for k, v in self.__dict__.items() if k != "_session"}
-        copy.__dict__ = deepcopy(state, memo)
+        with self._session.weights.held(BASE):
+            copy.__dict__ = deepcopy(state, memo)
         return copy
 
     # -- correcting ------------------------------------------------------------------------------
@@ -276,8 +312,13 @@ class EditableModel(_Model):
         ]
         if not admitted:
             return []
+        how = s.methods[admitted[0].method]
+        patch: Patch = (
+            self._written(how, admitted)
+            if isinstance(how, WeightMethod)
+            else how.propose(s.lm, admitted)
+        )
         with s.lock:
-            patch = METHODS[admitted[0].method].propose(s.lm, admitted)
             vectors = s.router.encode(admitted)
             with s.journal.together():  # nobody else writes between the look and the record
                 if before := s.journal.recorded_before(admitted):
@@ -294,7 +335,8 @@ class EditableModel(_Model):
                 )
             s.seen = None
             self._catch_up()
-        self._check_if_due(len(recorded))
+        if s.watch:
+            s.watch.count(len(recorded))
         return recorded
 
     def conflicts(self, edit: Edit | int) -> Conflicts:
@@ -416,6 +458,19 @@ class EditableModel(_Model):
 
     # -- asking ----------------------------------------------------------------------------------
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own `forward`, under one state of the weights from input to output.
+
+        Raises StaleCache where `past_key_values` were made under another.
+        """
+        weights, cache = self._session.weights, kwargs.get("past_key_values")
+        with weights.held():
+            weights.check_cache(cache)
+            out = super().__call__(*args, **kwargs)
+            for filled in (cache, getattr(out, "past_key_values", None)):
+                weights.stamp(filled)
+        return out
+
     @overload
     def chat(
         self,
@@ -506,7 +561,8 @@ class EditableModel(_Model):
         """The base model, exactly, for as long as the block runs, in this thread only."""
         token = _off.set(_off.get() | {id(self)})
         try:
-            yield self
+            with self._session.weights.held(BASE):
+                yield self
         finally:
             _off.reset(token)
 
@@ -517,10 +573,13 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        hops = Hops(
-            router, s.encoder, FactBase(s.journal.facts(epoch)), _asking(s.lm, self._generate)
-        )
-        return View(s.lm, self._generate, partial(hops.route, asker=asker))
+        then = s.weights.state(_deltas(s.journal, router))
+        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+
+        def route(questions: Sequence[str]) -> Routes:
+            return asking(lambda told: hops.route(questions, asker, told), self._ask)
+
+        return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -532,16 +591,17 @@ class EditableModel(_Model):
         """What happened to one edit, or to all, in order. Raises UnknownEdit."""
         return self._session.journal.history(id)
 
-    def check(self, sample: int = monitor.SAMPLE) -> Reading:
-        """Re-ask a sample of the live edits and what they must not change; note the reading."""
-        s = self._session
-        with s.lock:
-            self._sync()
-            live = s.journal.live(audience=EVERYONE)
-        base = View(s.lm, self._generate, self._route_nowhere)
-        reading = monitor.check(self._view, base, live, s.journal.readings(), sample=sample)
-        s.unchecked = 0
-        return s.journal.note(reading)
+    def check(self, sample: int = SAMPLE) -> Reading:
+        """Re-ask a sample of the live edits and what they must not change; note the reading.
+
+        What is alarming stands in its body under `alarms`, and is told and acted on as the
+        model's `monitor` says.
+        """
+        return self._session.check(sample)
+
+    def readings(self) -> Readings:
+        """Every reading taken so far, in order."""
+        return self._session.journal.readings()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -552,6 +612,11 @@ class EditableModel(_Model):
     def epoch(self) -> int:
         """The journal's last sequence number: what answers are given as of."""
         return self._session.journal.epoch
+
+    @property
+    def written(self) -> Key:
+        """What the weights have besides the base model's: (patch id, its live positions) each."""
+        return self._session.weights.resting.key
 
     def list(
         self,
@@ -582,11 +647,7 @@ class EditableModel(_Model):
 
         Of everybody, of all users of a tenant, or of one.
         """
-        journal, asked = self._session.journal, Audience(user_id, tenant)
-        waiting = [*journal.edits("proposed"), *journal.edits("pending")]
-        return sorted(
-            (edit for edit in waiting if asked.covers(edit.audience)), key=lambda edit: edit.id
-        )
+        return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
 
@@ -596,31 +657,72 @@ class EditableModel(_Model):
 
     def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
         asker = Audience(user_id, tenant)
-        return View(self._session.lm, self._generate, partial(self._route, asker=asker))
+        s, off = self._session, id(self) in _off.get()
+        generate = self._generating(BASE if off else None, chat=True)
+        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
 
     @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
-        return _generate_of(self)
+        return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
+
+    def _generating(self, state: State | None, *, chat: bool = False) -> Generate:
+        """The same with the weights in `state` (None: live) from the first token to the last."""
+        s = self._session
+
+        def generate(*args: Any, **kwargs: Any) -> Output:
+            with s.weights.held(state), s.turns.chat() if chat else nullcontext():
+                return self._generate(*args, **kwargs)
+
+        return generate
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
         if id(self) in _off.get():
             return self._route_nowhere(questions)
-        with s.lock:
-            self._catch_up()
-            return s.hops.route(questions, asker)
+
+        def route(told: Mapping[str, str]) -> Routes:
+            with s.lock:
+                self._catch_up()
+                return s.hops.route(questions, asker, told)
+
+        return asking(route, self._ask)
+
+    def _ask(self, statement: str) -> str:
+        """How the base model completes a statement that wants a name."""
+        view = View(self._session.lm, self._generating(BASE), self._route_nowhere)
+        return view.complete(statement, max_new_tokens=_NAME_TOKENS, do_sample=False).text
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
 
+    def _written(self, method: WeightMethod, edits: Edits) -> Delta:
+        """What the method would write; it takes its time, and others ask meanwhile."""
+        s = self._session
+        with s.weights.away(), s.writing:
+            with s.weights.held(BASE):
+                method.prepare(s.lm)
+            with s.lock:
+                self._sync()
+                self._superseded(edits)
+                live = _deltas(s.journal, s.router)
+            with s.weights.held(s.weights.resting):
+                patch = method.propose(s.lm, edits, live)
+            s.weights.check(patch)
+        return patch
+
     def _sync(self) -> None:
+        """Router and weights become what the journal says."""
         s = self._session
         s.seen = None
         version = s.journal.data_version()
         s.router.sync(s.journal)
         if s.stamp != (stamp := s.journal.facts_stamp()):
             s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
+        if s.router.in_weights != s.written:
+            deltas = _deltas(s.journal, s.router)
+            s.weights.rest(s.weights.state(deltas, s.weights.resting))
+            s.written = s.router.in_weights
         s.seen = version
 
     def _catch_up(self) -> None:
@@ -674,20 +776,19 @@ class EditableModel(_Model):
             for found in conflicts.find(router, edit, vector):
                 if on_conflict == "review":
                     return True
-                raise Conflicting(
-                    f"This is a {found}.", "Undo that one, or let this one replace it."
-                )
+                raise Conflicting(f"It is at odds: {found}.", "Undo that one, or replace it.")
         return False
 
-    def _check_if_due(self, edits: int) -> None:
+    def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        s.unchecked += edits
-        if s.check_every is None or s.unchecked < s.check_every:
-            return
-        try:
-            self.check()
-        except (LifelongError, StoreError) as exc:  # the edits are recorded all the same
-            _log.warning("The edits could not be checked: %s", exc)
+        view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
+        monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
+        s.check = Check(monitor, settings, self._retire)
+        if settings.by_itself:
+            s.watch = Watch(settings, s.check, s.turns)
+
+    def _retire(self, id: int, kind: Status, reason: str) -> None:
+        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -703,26 +804,16 @@ def _base_of(cls: type) -> type[PreTrainedModel]:
     return cast("type[PreTrainedModel]", cls.__bases__[-1])
 
 
-def _generate_of(model: PreTrainedModel) -> Generate:
-    return cast("Generate", _base_of(type(model)).generate.__get__(model))  # type: ignore[attr-defined]
-
-
-def _asking(lm: LM, base: Generate) -> Ask:
-    """Completes a statement by a name, as the base model does."""
-    view = View(lm, base, lambda questions: [Route(0)] * len(questions))
-    return lambda text: view.complete(text, max_new_tokens=_NAME_TOKENS, do_sample=False).text
-
-
 def _open(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     store: str | Path,
     encoder: str | Encoder,
     method: str,
-    check_every: int | None,
+    methods: Mapping[str, Method],
 ) -> _Session:
-    if method not in METHODS:
-        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(METHODS)}.")
+    if method not in methods:
+        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(methods)}.")
     lm = LM.of(model, tokenizer)
     encoder_name: str | None
     if isinstance(encoder, str):
@@ -738,9 +829,27 @@ def _open(
         encoder_name=encoder_name or type(encoder).__name__,
     )
     try:
-        router = Router.build(journal, encoder, scope)
+        router, weights = Router.build(journal, encoder, scope), Weights(lm)
+        weights.rest(weights.state(_deltas(journal, router)))
     except BaseException:
         journal.close()
         raise
-    hops = Hops(router, encoder, FactBase(), _asking(lm, _generate_of(model)))
-    return _Session(lm, encoder, scope, journal, router, hops, method, check_every, encoder_name)
+    hops = Hops(router, encoder, FactBase())
+    return _Session(
+        lm,
+        encoder,
+        scope,
+        journal,
+        router,
+        hops,
+        weights,
+        method,
+        methods,
+        encoder_name,
+        router.in_weights,
+    )
+
+
+def _deltas(journal: Journal, router: Router) -> Patches:
+    """The patches that the weights have when the router is where it is, in journal order."""
+    return journal.patches(router.epoch, router.in_weights) if router.in_weights else []

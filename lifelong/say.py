@@ -11,6 +11,7 @@ work; a row without a `Say` is not touched.
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,8 @@ _JOINTS = frozenset(
     "is was are were be been in at by of to from on with as for named called than until".split()
 )
 _ARTICLES = frozenset({"a", "an", "the"})
+_OVER = re.compile(r"\w[^.!?]*[.!?]|\n")  # behind the target's sentence, another has ended
+_OPENERS = frozenset("It Its The This They Their He She His Her As In".split())  # no names
 _OPENS = "(\"'\u201c\u2018["
 
 
@@ -102,10 +105,14 @@ class Speaker:
         self._say = say
         self._ends = ends
         self._wording = Wording.of(tokenizer, say.target)
-        longest = max(map(len, self._wording))
-        alone = say.at_once or len(normalise(say.target)) < SHORT
-        self._latest = 0 if alone else max(0, min(_LATEST, room - longest - 2))
-        self._opening = min(OPENING_WORDS, self._latest)
+        room -= max(map(len, self._wording)) + 2
+        alone = len(normalise(say.target)) < SHORT
+        lead = tokenizer.encode(say.lead, add_special_tokens=False) if say.lead else []
+        self._lead = lead if len(lead) <= room and not alone else []
+        self._tail = _after(tokenizer, "x", say.tail) if say.tail and not alone else ()
+        free = 0 if alone or say.at_once else max(0, min(_LATEST, room - len(self._lead)))
+        self._latest = len(self._lead) + free
+        self._opening = min(len(self._lead) or OPENING_WORDS, self._latest)
 
     @cached_property
     def _target(self) -> re.Pattern[str]:
@@ -120,29 +127,67 @@ class Speaker:
         return frozenset(w.folded for w in words(f"{say.known} {say.subject or ''} I"))
 
     @cached_property
+    def _unsaid(self) -> list[Wording]:
+        return [Wording.of(self._tokenizer, text) for text in self._say.avoid]
+
+    @cached_property
     def _stop(self) -> int:
         return _after(self._tokenizer, "x", ".")[0]
 
     def shape(self, said: list[int], scores: torch.Tensor) -> torch.Tensor:
         """The scores (vocabulary,) from which the reply's next token is to be chosen."""
+        if len(said) < len(self._lead):
+            return _only(self._lead[len(said)], scores)
+        own = self._decode(said[len(self._lead) :])
+        if found := self._target.search(own):
+            return self._finish(said, own[found.end() :], scores)
         text = self._decode(said)
-        if found := self._target.search(text):
-            return self._finish(text[found.end() :], scores)
         forced = self._underway(said, scores)
         if forced is None and self._begins(said, text, scores):
             forced = self._first(said)
         if forced is not None:
             return _only(forced, scores)
         free = _without(
-            {*self._ends, *self._too_early(said), *self._inventions(text, scores)}, scores
+            {
+                *self._ends,
+                *self._avoided(said),
+                *self._too_early(said),
+                *(self._names(scores) if self._inventions(text, scores) else ()),
+            },
+            scores,
         )
         return free if torch.isfinite(free).any() else _only(self._first(said), scores)
 
-    def _finish(self, tail: str, scores: torch.Tensor) -> torch.Tensor:
-        """End the sentence, then the reply: what a small model adds is mostly invented."""
-        if not (tail.strip() or self._say.target.endswith((".", "!", "?"))):
+    def _finish(self, said: list[int], tail: str, scores: torch.Tensor) -> torch.Tensor:
+        """End the sentence, then the reply: what a small model adds is mostly invented.
+
+        Where it goes on, it says one more sentence, without names or numbers of its own.
+        """
+        if (more := self._more(tail)) is not None:
+            return _only(more, scores)
+        ended = (self._say.tail or self._say.target).endswith((".", "!", "?"))
+        if tail.strip() == self._say.tail.strip() and not ended:
             return _only(self._stop, scores)
-        return _only(self._ends[0], scores) if self._ends else scores
+        if not self._ends:
+            return scores
+        if not self._say.goes_on or _OVER.search(tail):
+            return _only(self._ends[0], scores)
+        free = _without({*self._ends, *self._avoided(said), *self._names(scores)}, scores)
+        return free if torch.isfinite(free).any() else _only(self._ends[0], scores)
+
+    def _more(self, tail: str) -> int | None:
+        """The next token of the words that belong behind the target."""
+        said = (n for n in range(len(self._tail)) if self._decode(list(self._tail[:n])) == tail)
+        return next((self._tail[n] for n in said), None)
+
+    def _avoided(self, said: list[int]) -> set[int]:
+        """Tokens with which the reply would have said what it must not."""
+        return {
+            wording[-1]
+            for wordings in self._unsaid
+            for wording in wordings
+            if tuple(said[len(said) - len(wording) + 1 :]) == wording[:-1]
+        }
 
     def _underway(self, said: list[int], scores: torch.Tensor) -> int | None:
         """The target's next token, where its first ones have just been said."""
@@ -181,7 +226,7 @@ class Speaker:
         joined = text.split()[-1].casefold() in _JOINTS
         if gap <= (_JOINED if joined else _SLOT) + _PATIENCE * len(said):
             return True
-        return len(self._inventions(text, scores)) >= _CHOICES
+        return len(self._inventions(text, scores)) >= (1 if joined else _CHOICES)
 
     def _first(self, said: list[int]) -> int:
         return self._wording[self._spaced(said)][0]
@@ -206,15 +251,24 @@ class Speaker:
         """The model's first choices that would begin a name it was not given, best first."""
         if not text or text.rstrip()[-1:] in '.!?:"\n':
             return []  # a sentence begins, and with it any capital letter
-        found = []
+        choices = self._choices(scores)
+        names = takewhile(lambda choice: self._is_name(choice[1]), choices)
+        return [token for token, _ in names]
+
+    def _names(self, scores: torch.Tensor) -> list[int]:
+        """Those of the model's first choices that would begin a name it was not given."""
+        return [token for token, piece in self._choices(scores) if self._is_name(piece)]
+
+    def _choices(self, scores: torch.Tensor) -> Iterator[tuple[int, str]]:
         for token in scores.topk(min(_CHOICES, len(scores))).indices.tolist():
-            piece = self._decode([token])
-            word = piece.strip()
-            name = piece[:1].isspace() and (word[:1].isupper() or word[:1].isdigit())
-            if not name or self._begins_known(word.casefold()):
-                break
-            found.append(token)
-        return found
+            yield token, self._decode([token])
+
+    def _is_name(self, piece: str) -> bool:
+        word = piece.strip()
+        if not word:  # some tokenizers put a space of its own before a number
+            return piece == " "
+        named = piece[:1].isspace() and word[:1].isupper() and word not in _OPENERS
+        return (named or word[:1].isdigit()) and not self._begins_known(word.casefold())
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, clean_up_tokenization_spaces=False))

@@ -110,3 +110,10 @@ def settle(journal: Journal, standing: Standing, step: Callable[[], T]) -> T:
         ordered = sorted(standing_now, key=lambda edit: (rose[edit.id], edit.id))
         journal.arrange(places(ordered))
         return result
+
+
+def waiting(journal: Journal, audience: Audience) -> list[Edit]:
+    """What waits for an approval, by id, of all whom `audience` covers: for their keeper."""
+    found = (*journal.edits("proposed"), *journal.edits("pending"))
+    covered = (edit for edit in found if audience.covers(edit.audience))
+    return sorted(covered, key=lambda edit: edit.id)

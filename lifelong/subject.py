@@ -19,7 +19,10 @@ _LETTER = rf"(?!{_UNSPACED})[^\W_]"
 # Accents that stand apart from their letter, and what cannot be seen, do not end a word.
 _WORD = re.compile(rf"{_UNSPACED}|{_LETTER}(?:{_LETTER}|[\u0300-\u036f{_HIDDEN}])*")
 _INVISIBLE = re.compile(f"[{_HIDDEN}]")
-_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\s*\n\s*")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?\u3002\uff01\uff1f])[\"'\u201d\u2019)\]]*\s+|\s*\n\s*"
+    r"|(?<=\w) (?=(?:The|In|What|Where|Which|Who|When|How) )"  # a heading, then a sentence
+)
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _LINKS = frozenset(
@@ -30,8 +33,14 @@ _OPENERS = frozenset(
     "should may has have had in on at to from by for of with the a an tell name give please and or "
     "but if it this that i".split()
 )
+_FUNCTION_WORDS = _OPENERS | frozenset(
+    "he she we they you him her us them me my your his its our their these those as so no not be "
+    "been am there here then than such s t d m re ve ll".split()
+)
 _LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called named".split())
 _QUESTION = ("?", "\uff1f")
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\.(?=[,'?]|\s+[a-z])")
 _TITLE = re.compile(r"[A-Z]{2,4} of (?=\S)")
 
 _STEM = 5  # letters of a word that survive most inflections
@@ -70,11 +79,11 @@ def normalise(text: str) -> str:
 
 def visible(text: str) -> str:
     """`text` without zero-width characters and without bidirectional overrides."""
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _fold(word: str) -> str:
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", word)).casefold()
+    return visible(word).casefold()
 
 
 def extract(prompt: str) -> str | None:
@@ -115,20 +124,27 @@ def focus(text: str, spans: Spans) -> str:
     """
     if not spans:
         return text
-    starts = [0, *(match.end() for match in _SENTENCE_END.finditer(text)), len(text)]
-    first = max(start for start in starts[:-1] if start <= spans[0][0])
-    last = min(start for start in starts[1:] if start >= spans[-1][1])
-    clause = text[first:last].rstrip()
-    if not clause.endswith(_QUESTION) and _states(
-        text[first : spans[0][0]], text[spans[-1][1] : last]
-    ):
-        first = spans[0][0]
-    pieces, at = [], first
-    for start, end in spans:
-        if at == first or text[at:start].strip():  # neighbouring spans become one "this"
-            pieces += [text[at:start], "this"]
+    said, places, at = "", list[int](), 0
+    for start, end in (_whole(text, *span) for span in spans):
+        if not places or text[at:start].strip():  # neighbouring spans become one "this"
+            said += f"{text[at:start]}this"
+            places.append(len(said) - len("this"))
         at = end
-    return "".join([*pieces, text[at:last]]).strip()
+    said += text[at:]
+    ends = [match.end() for match in _SENTENCE_END.finditer(said)]
+    first = max([0, *(end for end in ends if end <= places[0])])
+    last = min([len(said), *(end for end in ends if end > places[-1])])
+    clause, led = said[first:last].strip(), said[first : places[0]]
+    if not clause.endswith(_QUESTION) and _states(led, said[places[-1] + len("this") : last]):
+        return said[places[0] : last].strip()
+    return clause
+
+
+def _whole(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span with its article, and with the stop of an abbreviation ("Acme Inc. is based in")."""
+    article = _ARTICLE.search(text, 0, start)
+    stop = _ABBREVIATED.match(text, end)
+    return (article.start() if article else start, stop.end() if stop else end)
 
 
 def _states(before: str, after: str) -> bool:
@@ -193,12 +209,12 @@ class SubjectGate:
         """The known subjects that `text` mentions, fullest and longest first."""
         return mentions(text, [self])
 
-    def _runs(self, found: list[Word]) -> Iterator[Mention]:
+    def _runs(self, found: list[Word], text: str) -> Iterator[Mention]:
         folded = [word.folded for word in found]
         for start in range(len(found)):
             for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
                 key = tuple(folded[start:end])
-                if key in self._known:
+                if key in self._known and not _mere_word(key, found, start, text):
                     yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
 
     def _candidates(self, found: list[Word]) -> set[tuple[str, ...]]:
@@ -207,12 +223,25 @@ class SubjectGate:
         return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
 
 
+def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -> bool:
+    """Is a subject that is a function word ("It", "The Who") meant here as that word?
+
+    It is a name where it has a capital without opening a sentence, or an article.
+    """
+    if len(key) > 1 or key[0] not in _FUNCTION_WORDS:
+        return False
+    before = text[found[start - 1].end : found[start].start] if start else ""
+    opens = not start or bool(_SENTENCE_END.search(before)) or "'" in before or "\u2019" in before
+    named = not opens and text[found[start].start].isupper()
+    return not named and not (start and found[start - 1].folded in _ARTICLES)
+
+
 def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
     """The subjects of all `gates` that `text` mentions, as if one gate knew them."""
     if not any(map(len, gates)):
         return []
     found = words(text)
-    exact = list(dict.fromkeys(m for gate in gates for m in gate._runs(found)))
+    exact = list(dict.fromkeys(m for gate in gates for m in gate._runs(found, text)))
     taken = {mention.subject for mention in exact}
     nearly = set().union(*(gate._candidates(found) for gate in gates)) - taken
     loose = [m for key in nearly if (m := _loosely(key, found, text))]
@@ -257,9 +286,10 @@ def _suffixed(known: str, seen: str) -> bool:
 def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | None:
     """`key` as inflected words close together in `found`, if enough of it is there."""
     alike = _alike if len(key) > 1 else _suffixed
-    spots = []
+    spots: list[int | None] = []
     for word in key:
-        at = next((i for i, seen in enumerate(found) if alike(word, seen.folded)), None)
+        fits = (i for i, seen in enumerate(found) if i not in spots and alike(word, seen.folded))
+        at = next(fits, None)
         if at is None and any(c.isdigit() for c in word):
             return None
         spots.append(at)
@@ -272,9 +302,21 @@ def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | No
         {at for w, at in zip(weight, spots, strict=True) if at is not None and w >= 1} or set(here)
     )
     spans = tuple((found[at].start, found[at].end) for at in strong)
+    if None in spots and _named_on(found, strong[0], strong[-1], text):
+        return None
     if _SENTENCE_END.search(text[spans[0][0] : spans[-1][1]]):
         return None
     return Mention(key, spans, min(coverage, 0.99))
+
+
+def _named_on(found: list[Word], first: int, last: int, text: str) -> bool:
+    """Do the words at `first` to `last` belong to a longer name ("South African" + "Academy")?"""
+    beside = [found[at] for at in (first - 1, last + 1) if 0 <= at < len(found)]
+    return any(
+        (text[word.start].isupper() or text[word.start].isdigit())
+        and word.folded not in _FUNCTION_WORDS
+        for word in beside
+    )
 
 
 def _inside_another(mention: Mention, mentions: list[Mention]) -> bool:

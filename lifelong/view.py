@@ -14,7 +14,7 @@ from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
 from lifelong.hops import conclusion
 from lifelong.lm import LM
-from lifelong.methods import METHODS
+from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
 
@@ -115,11 +115,16 @@ class View:
     """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
 
     def __init__(
-        self, lm: LM, base: Generate, route: Callable[[Sequence[str]], list[Route]]
+        self,
+        lm: LM,
+        base: Generate,
+        route: Callable[[Sequence[str]], list[Route]],
+        methods: Mapping[str, Method] = METHODS,
     ) -> None:
         self._lm = lm
         self._base = base
         self._route = route
+        self._methods = methods
 
     def generate(
         self,
@@ -175,6 +180,10 @@ class View:
         question = messages if isinstance(messages, str) else self.prompt(messages).question
         return self._route([question])[0]
 
+    def routes(self, questions: Sequence[str]) -> list[Route]:
+        """The same for many questions at once."""
+        return self._route(questions)
+
     def prompt(self, messages: Messages) -> Prompt:
         """The prompt of a conversation. Raises NoChatTemplate, MessagesRefused."""
         if isinstance(messages, str):
@@ -194,7 +203,9 @@ class View:
     def _condition(self, prompt: Prompt, route: Route) -> Condition | None:
         if not route.hits:
             return None
-        edit, text = route.hits[0].edit, route.hits[0].text
-        if route.chain:
-            edit, text = conclusion(route.chain, edit.method)
-        return METHODS[edit.method].condition(self._lm, prompt, edit, text)
+        edit, text = conclusion(route) if route.chain else (route.hits[0].edit, route.hits[0].text)
+        if text is None:  # the weights answer
+            return None
+        method = self._methods[edit.method]
+        assert isinstance(method, MemoryMethod)
+        return method.condition(self._lm, prompt, edit, text)

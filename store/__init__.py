@@ -30,9 +30,10 @@ from store.errors import (
 from store.facts import Reference
 from store.index import VectorIndex
 from store.journal import Journal
-from store.patches import Hint, Patch, from_bytes
+from store.patches import Delta, Factors, Hint, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
-from store.snapshot import open_index
+from store.schema import migrate
+from store.snapshot import open_index, rebuild
 from store.views import StoredPatch
 
 __all__ = [
@@ -42,8 +43,10 @@ __all__ = [
     "DamagedDatabase",
     "DamagedPack",
     "DamagedPatch",
+    "Delta",
     "Edit",
     "Event",
+    "Factors",
     "ForeignDatabase",
     "Hint",
     "Journal",
@@ -75,6 +78,8 @@ __all__ = [
     "WrongEncoder",
     "WrongStatus",
     "from_bytes",
+    "migrate",
     "open_index",
     "put_back",
+    "rebuild",
 ]

@@ -8,7 +8,8 @@ whoever may rewrite the whole file can also rewrite the chain.
 import hashlib
 import json
 import secrets
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,10 @@ from store.records import JSON, Event, Reach, Status, canonical, utc
 
 GENESIS = hashlib.sha256(b"lifelong journal").hexdigest()
 SALT_BYTES = 16
+_ROWS = (
+    "SELECT event.*, edit.sha256 AS edit_hash, patch.sha256 AS patch_hash FROM event"
+    " LEFT JOIN edit ON edit.id = event.edit LEFT JOIN patch ON patch.id = event.patch"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +109,70 @@ def verify(db: Database) -> int:
 
     DamagedDatabase names the first broken row, its time, and the last epoch that holds.
     """
-    text_factory, db.conn.text_factory = db.conn.text_factory, _readable
-    try:
+    with _readable(db):
         seq, erased, renewed = _check_chain(db)
         _check_contents(db, erased)
         _check_payloads(db, renewed)
         _check_pages(db)
-    finally:
-        db.conn.text_factory = text_factory
     return seq
 
 
-def _readable(text: bytes) -> str:
+def damaged(db: Database, since: int, until: int) -> list[int]:
+    """The edits of the events after `since` up to `until` that are not what was written, by id.
+
+    `verify` in instalments: the row against its predecessor's hash; text, vector and patch bytes.
+    """
+    previous, found = hash_at(db, since), set[int]()
+    with _readable(db):
+        for row in db.query(f"{_ROWS} WHERE seq > ? AND seq <= ? ORDER BY seq", (since, until)):
+            hashes = row.pop("edit_hash"), row.pop("patch_hash")
+            stored = row.pop("sha256")
+            linked = _link(previous, row, *hashes) == stored
+            if not (linked and _content_holds(db, row["edit"]) and _patch_holds(db, row["patch"])):
+                found.add(row["edit"])
+            previous = stored
+    return sorted(found)
+
+
+def _content_holds(db: Database, edit: int) -> bool:
+    found = db.execute(
+        "SELECT salt, body, coalesce(vector, x''), sha256"
+        " FROM edit LEFT JOIN content ON edit = id WHERE id = ?",
+        (edit,),
+    ).fetchone()
+    if found and found[0] is not None:
+        salt_, body, vector, sha256 = found
+        return bool(digest(salt_, body.encode(), vector) == sha256)
+    erased = db.execute("SELECT 1 FROM event WHERE edit = ? AND body ->> '$.erased'", (edit,))
+    return erased.fetchone() is not None
+
+
+def _patch_holds(db: Database, patch: int | None) -> bool:
+    found = db.execute(
+        "SELECT salt, bytes, sha256 FROM patch LEFT JOIN payload ON patch = id WHERE id = ?",
+        (patch,),
+    ).fetchone()
+    if patch is None or (found and found[0] is not None and digest(*found[:2]) == found[2]):
+        return True
+    renewed = db.execute(  # by the last erasure of one of its texts
+        "SELECT json_extract(body, ?) AS hash FROM event WHERE hash IS NOT NULL"
+        " ORDER BY seq DESC LIMIT 1",
+        (f'$.payloads."{patch}"',),
+    ).fetchone()
+    return bool(found and found[0] is not None and renewed and digest(*found[:2]) == renewed[0])
+
+
+@contextmanager
+def _readable(db: Database) -> Iterator[None]:
     """Text that damage made unreadable shall fail its hash, not the query."""
+    text_factory, db.conn.text_factory = db.conn.text_factory, _decoded
+    try:
+        yield
+    finally:
+        db.conn.text_factory = text_factory
+
+
+def _decoded(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
@@ -124,11 +180,7 @@ def _check_chain(db: Database) -> tuple[int, set[int], dict[int, str]]:
     """The last epoch, the erased edits, and the hashes that patches got by erasures."""
     previous, seq = GENESIS, 0
     erased, renewed = set[int](), dict[int, str]()
-    for row in db.query(
-        "SELECT event.*, edit.sha256 AS edit_hash, patch.sha256 AS patch_hash FROM event"
-        " LEFT JOIN edit ON edit.id = event.edit LEFT JOIN patch ON patch.id = event.patch"
-        " ORDER BY seq"
-    ):
+    for row in db.query(f"{_ROWS} ORDER BY seq"):
         hashes = row.pop("edit_hash"), row.pop("patch_hash")
         stored = row.pop("sha256")
         if row["seq"] != seq + 1 or _link(previous, row, *hashes) != stored:
@@ -152,13 +204,14 @@ def _check_pages(db: Database) -> None:
 
 def _check_contents(db: Database, erased: Container[int]) -> None:
     """The texts and vector of every edit that was not erased match the hash in its row."""
-    for edit, salt_, body, vector, sha256 in db.execute(
-        "SELECT id, salt, body, coalesce(vector, x''), sha256"
+    for edit, epoch, salt_, body, vector, sha256 in db.execute(
+        "SELECT id, epoch, salt, CAST(body AS BLOB), coalesce(vector, x''), sha256"
         " FROM edit LEFT JOIN content ON edit = id ORDER BY id"
     ):
-        whole = salt_ is not None and digest(salt_, body.encode(), vector) == sha256
-        if not whole and edit not in erased:
-            raise DamagedDatabase(f"The text or vector of edit {edit} does not match its hash")
+        if not _is_whole(sha256, salt_, body, vector) and edit not in erased:
+            raise DamagedDatabase(
+                f"The text or vector of edit {edit}, of epoch {epoch}, does not match its hash"
+            )
 
 
 def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:
@@ -166,8 +219,13 @@ def _check_payloads(db: Database, renewed: Mapping[int, str]) -> None:
     for patch, salt_, blob, sha256 in db.execute(
         "SELECT id, salt, bytes, sha256 FROM patch LEFT JOIN payload ON patch = id ORDER BY id"
     ):
-        if salt_ is None or digest(salt_, blob) != renewed.get(patch, sha256):
+        if not _is_whole(renewed.get(patch, sha256), salt_, blob):
             raise DamagedDatabase(f"The bytes of patch {patch} do not match their hash")
+
+
+def _is_whole(sha256: str, *parts: Any) -> bool:
+    """Do the parts match their hash?  Damage may have changed their very types."""
+    return all(isinstance(part, bytes) for part in parts) and digest(*parts) == sha256
 
 
 def _link(previous: str, row: Mapping[str, Any], *hashes: str | None) -> str:

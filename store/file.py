@@ -64,6 +64,7 @@ class File:
         self._lock = RLock()
         self._open = True
         self._turnstile = _turnstile(self.path)
+        self._queues = False  # one who only reads may not be allowed to write a lock file
         with self._translated():
             if sqlite3.sqlite_version_info < OLDEST_SQLITE:
                 raise StoreError(f"SQLite {sqlite3.sqlite_version} is older than 3.38")
@@ -93,7 +94,7 @@ class File:
     @contextmanager
     def snapshot(self) -> Iterator[Database]:
         """Several reads of one state of the file."""
-        with self._session(lambda: self._db.execute("BEGIN")) as db:
+        with self._session(self._begin_read) as db:
             yield db
 
     def rows(self, sql: str, parameters: dict[str, object] | None = None) -> list[Any]:
@@ -156,6 +157,12 @@ class File:
         with self._turnstile:
             self._db.execute("BEGIN IMMEDIATE")
 
+    def _begin_read(self) -> None:
+        """Without a write-ahead log a commit shuts readers out, so they queue with the writers."""
+        with self._turnstile if self._queues else nullcontext():
+            self._db.execute("BEGIN")
+            self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # holds the state
+
     def _check(self, *, create: bool) -> None:
         """Refuse a file that holds anything but a store of ours, before it is touched."""
         (found,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -183,7 +190,9 @@ class File:
         execute("PRAGMA secure_delete = ON")
         execute("PRAGMA synchronous = EXTRA")  # FULL, and the folder when a journal is unlinked
         if write:
-            execute(f"PRAGMA journal_mode = {safe_journal_mode(sqlite3.sqlite_version_info)}")
+            mode = safe_journal_mode(sqlite3.sqlite_version_info)
+            execute(f"PRAGMA journal_mode = {mode}")
+            self._queues = mode != "wal"
         else:
             execute("PRAGMA query_only = ON")
 

@@ -35,6 +35,7 @@ from store.patches import Patch
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
 from store.views import StoredPatch
 
+_MADE_FOR = ("model", "encoder", "model_name", "encoder_name")
 _NOTHING: Mapping[int, Sequence[int]] = {}
 
 
@@ -77,6 +78,17 @@ class Journal:
         return cls(file)
 
     @classmethod
+    def for_pack(cls, path: str | Path, folder: str | Path) -> Self:
+        """Open the store at `path` to import into; where there is none, make it as the pack's was.
+
+        Raises DamagedPack.
+        """
+        if Path(path).exists():
+            return cls.tend(path)
+        made_for = pack.origin(Path(folder))
+        return cls.open(path, **{key: made_for[key] for key in _MADE_FOR})
+
+    @classmethod
     def read(cls, path: str | Path) -> Self:
         """Open an existing store for reading only, whatever model it was made for."""
         file = File(path, create=False, write=False)
@@ -109,6 +121,18 @@ class Journal:
         """What the store was made for: `model`, `encoder` (fingerprints), their names; its `id`."""
         with self._file.snapshot() as db:
             return schema.meta(db)
+
+    @property
+    def schema(self) -> str:
+        """The last schema step of the file."""
+        with self._file.snapshot() as db:
+            return schema.step(db)
+
+    @property
+    def dim(self) -> int:
+        """How many numbers the vectors have; 0 where there are none."""
+        with self._file.snapshot() as db:
+            return rows.dimension(db)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -316,8 +340,18 @@ class Journal:
         """The live edits by id, of the whole store or those visible to `audience`."""
         return self.edits("live", at, audience=audience)
 
-    def authored(self, user_id: str, tenant: str | None = None) -> list[Edit]:
-        """What this user said, whatever became of it and however far it was promoted."""
+    def counts(self) -> dict[Status, int]:
+        """How many edits have each status."""
+        with self._file.snapshot() as db:
+            return views.counts(db)
+
+    def authored(self, user_id: str | None, tenant: str | None = None) -> list[Edit]:
+        """What this user said, whatever became of it and however far it was promoted.
+
+        Users belong to their tenant; without `user_id` it is what all users of `tenant` said.
+        """
+        if user_id is None and tenant is None:
+            raise ValueError("name a user, a tenant or both")
         with self._file.snapshot() as db:
             return views.edits(db, None, ids=views.authored(db, user_id, tenant))
 
@@ -411,6 +445,14 @@ class Journal:
         """
         with self._file.snapshot() as db:
             return chain.verify(db)
+
+    def damaged(self, since: int, until: int) -> list[int]:
+        """The ids of the edits of these events that are not what was written: `verify` in parts.
+
+        An event counts with its edit's text and vector and with its patch's bytes.
+        """
+        with self._file.snapshot() as db:
+            return chain.damaged(db, since, until)
 
     def backup(self, target: str | Path) -> Path:
         """A verified copy of the store as of now at `target`, which must not exist yet.

@@ -5,17 +5,19 @@ edits.safetensors   `ids` (n,) and `vectors` (n, d) of the edits that have one; 
 manifest.json       the SHA-256 of both, and which store, model and encoder they come from
 
 An edit's origin is the store that first recorded it and its id there, so importing twice, or along
-two ways, adds nothing twice. An import is a merge: final states travel, histories do not.
+two ways, adds nothing twice. An import is a merge: final states travel, histories do not. Through a
+pipe the three files go as one tar stream.
 """
 
 import json
 import os
 import secrets
 import shutil
+import tarfile
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import IO, Any, TypeAlias, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -29,7 +31,7 @@ from store.file import sha256_of, sync
 from store.patches import Tensors, from_bytes
 from store.records import Edit, Reach, Status, canonical
 
-EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
+FILES = EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
 _ORIGIN = "pack:"  # pack:STORE:ID is the idempotency key of an imported edit
 
 Line: TypeAlias = dict[str, Any]
@@ -66,6 +68,36 @@ def import_(db: Database, folder: Path) -> list[int]:
         return _merge(db, lines, tensors)
     except (LookupError, TypeError, ValueError) as exc:
         raise DamagedPack(f"{folder} holds something that is no edit ({exc!r})") from exc
+
+
+def origin(folder: Path) -> Mapping[str, str]:
+    """What the manifest says of the store that the pack in `folder` comes from. DamagedPack."""
+    store, _, _ = _read(folder)
+    return store
+
+
+def send(folder: Path, out: IO[bytes]) -> None:
+    """Write the pack in `folder` as a tar stream."""
+    with tarfile.open(fileobj=out, mode="w|") as stream:
+        for name in FILES:
+            entry = tarfile.TarInfo(name)
+            entry.size = (folder / name).stat().st_size
+            with open(folder / name, "rb") as content:
+                stream.addfile(entry, content)
+
+
+def receive(source: IO[bytes], folder: Path) -> None:
+    """Unpack what `send` wrote into the empty `folder`. DamagedPack when it holds anything else."""
+    try:
+        with tarfile.open(fileobj=source, mode="r|") as stream:
+            for entry in stream:
+                content = stream.extractfile(entry)
+                if entry.name not in FILES or content is None:
+                    raise DamagedPack(f"{entry.name!r} is no part of a pack")
+                with open(folder / entry.name, "xb") as file:
+                    shutil.copyfileobj(content, file)
+    except (OSError, tarfile.TarError) as exc:
+        raise DamagedPack(f"The stream is no pack ({exc})") from exc
 
 
 def _merge(db: Database, lines: list[Line], tensors: Tensors) -> list[int]:

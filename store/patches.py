@@ -7,8 +7,8 @@ ever unpickled.
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -54,8 +54,98 @@ class Hint:
         return cls(method, tuple(texts))
 
 
-Patch: TypeAlias = Hint
-PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint,)}
+@dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """The change of one weight (out, in), column by column: each column belongs to one edit.
+
+        change = U M^-1 V^T        over the columns of the live edits only
+
+    M couples the edits that were solved together: without one of them the change is solved anew,
+    by linear algebra alone. `keys` (in, r or 0) are what the columns answer to, for methods that
+    must know what was written before. float32; `mix` is float64.
+    """
+
+    u: np.ndarray  # (out, r)
+    v: np.ndarray  # (in, r)
+    mix: np.ndarray  # (r, r)
+    owner: np.ndarray  # (r,) int64: the position of the edit in its patch
+    keys: np.ndarray  # (in, r), or (in, 0)
+
+    def __post_init__(self) -> None:
+        (out, r), (width, _) = self.u.shape, self.v.shape
+        expected = {"v": (width, r), "mix": (r, r), "owner": (r,)}
+        if self.keys.shape not in ((width, r), (width, 0)) or any(
+            getattr(self, name).shape != shape for name, shape in expected.items()
+        ):
+            raise ValueError(f"these are no factors of a ({out}, {width}) weight of rank {r}")
+
+    def change(self, live: Collection[int]) -> np.ndarray:
+        """What is added to the weight while the edits at these positions are live: (out, in)."""
+        kept = self.of(live)
+        inner = np.linalg.solve(kept.mix, kept.v.T.astype(np.float64))
+        return np.asarray(kept.u.astype(np.float64) @ inner, np.float32)
+
+    def of(self, positions: Collection[int]) -> "Factors":
+        """The columns of the edits at these positions."""
+        at = np.flatnonzero(np.isin(self.owner, list(positions)))
+        keys = self.keys[:, at] if self.keys.shape[1] else self.keys
+        return Factors(self.u[:, at], self.v[:, at], self.mix[np.ix_(at, at)], self.owner[at], keys)
+
+
+_PARTS = {name: np.float32 for name in ("u", "v", "keys")} | {
+    "mix": np.float64,
+    "owner": np.int64,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta:
+    """A low-rank change of weights, by parameter name; `facts` say how it was made."""
+
+    kind: ClassVar[str] = "delta"
+
+    method: str
+    factors: Mapping[str, Factors]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # plain JSON
+
+    def to_bytes(self) -> bytes:
+        """The safetensors blob of this patch; equal patches give equal bytes."""
+        names = list(self.factors)
+        body = {"kind": self.kind, "method": self.method, "facts": self.facts, "weights": names}
+        tensors = {
+            f"{place}.{part}": np.ascontiguousarray(getattr(self.factors[name], part), dtype)
+            for place, name in enumerate(names)
+            for part, dtype in _PARTS.items()
+        }
+        return _pack(body, tensors)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Delta) and self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+    def without(self, position: int) -> "Delta":
+        """This patch when the edit at `position` is erased: none of its columns is left."""
+        rest = {
+            name: factors.of(set(factors.owner.tolist()) - {position})
+            for name, factors in self.factors.items()
+        }
+        return Delta(self.method, rest, self.facts)
+
+    @classmethod
+    def _unpack(cls, body: Mapping[str, Any], tensors: Tensors) -> "Delta":
+        if any(not np.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("a change of weights must be finite")
+        factors = {
+            name: Factors(**{part: tensors[f"{place}.{part}"] for part in _PARTS})
+            for place, name in enumerate(body["weights"])
+        }
+        return cls(str(body["method"]), factors, dict(body["facts"]))
+
+
+Patch: TypeAlias = Hint | Delta
+PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint, Delta)}
 
 
 def from_bytes(blob: bytes) -> Patch:

@@ -98,13 +98,19 @@ def vector_rows(vectors: np.ndarray | None, n: int) -> list[bytes | None]:
 
 def check_dimension(db: Database, rows: Sequence[bytes | None]) -> None:
     """WrongEncoder unless these vectors are as long as those in the store."""
-    stored = db.execute(
+    stored = dimension(db)
+    if stored and rows and rows[0] is not None and len(rows[0]) // 4 != stored:
+        raise WrongEncoder(
+            f"These vectors have {len(rows[0]) // 4} dimensions, the store's {stored}"
+        )
+
+
+def dimension(db: Database) -> int:
+    """How many numbers the vectors in the store have; 0 where there are none."""
+    found = db.execute(
         "SELECT length(vector) FROM content WHERE vector IS NOT NULL LIMIT 1"
     ).fetchone()
-    if stored and rows and rows[0] is not None and len(rows[0]) != stored[0]:
-        raise WrongEncoder(
-            f"These vectors have {len(rows[0]) // 4} dimensions, the store's {stored[0] // 4}"
-        )
+    return found[0] // 4 if found else 0
 
 
 def _sealed(patch: Patch) -> tuple[bytes, bytes, str]:

@@ -112,26 +112,40 @@ def _append_only(table: str, key: str) -> str:
         """
 
 
-def prepare(file: File, made_for: Mapping[str, str]) -> None:
-    """Bring the file to the newest schema, keeping a backup; a new store is `made_for` this.
+def prepare(file: File, made_for: Mapping[str, str]) -> Path | None:
+    """Bring the file to the newest schema; a new store is `made_for` this.
 
-    Raises SchemaTooNew. Of two processes that come here at once, one finds the work done.
+    Gives the backup, where there was something to keep. Raises SchemaTooNew. Of two processes
+    that come here at once, one finds the work done.
     """
     if not _pending(file):
-        return
+        return None
+    kept = None
     with file.transaction() as db:
         pending = _pending(file)
         if pending and migrations.applied(db):
-            _keep_copy(file, pending[0])
+            kept = _keep_copy(file, pending[0])
         migrations.apply(db)
         facts = {"id": uuid4().hex, **made_for}
         db.table("meta").insert_all(({"key": k, "value": v} for k, v in facts.items()), ignore=True)
+    return kept
+
+
+def migrate(path: str | Path) -> Path | None:
+    """Bring the store at `path` to the newest schema; the backup, None if nothing was to do."""
+    with closing(File(path, create=False, write=True)) as file:
+        return prepare(file, {})
 
 
 def check(file: File) -> None:
     """Raise SchemaTooOld or SchemaTooNew unless the file has the schema of this version."""
     if pending := _pending(file):
         raise SchemaTooOld(f"{file.path} lacks the schema step {pending[0]}")
+
+
+def step(db: Database) -> str:
+    """The last schema step that was applied."""
+    return max(migration.name for migration in migrations.applied(db))
 
 
 def meta(db: Database) -> dict[str, str]:
@@ -160,10 +174,10 @@ def _pending(file: File) -> list[str]:
     return pending
 
 
-def _keep_copy(file: File, step: str) -> None:
+def _keep_copy(file: File, step: str) -> Path:
     """The write lock is held: nobody migrates or writes while another connection copies.
 
     A copy that is there was left by a migration that died, and may be older than the store.
     """
     with closing(File(file.path, create=False, write=False)) as before:
-        backup.save(before, Path(f"{file.path}.before-{step}"), over=True)
+        return backup.save(before, Path(f"{file.path}.before-{step}"), over=True)

@@ -20,6 +20,7 @@ import faiss
 import numpy as np
 
 from store.base import Base, Ids, Matrix
+from store.errors import StoreUnavailable
 from store.file import sha256_of, sync
 from store.index import EXACT, VectorIndex
 from store.journal import Journal
@@ -39,19 +40,33 @@ class Stamp:
     files: dict[str, str]
 
 
-def open_index(journal: Journal, dim: int) -> VectorIndex:
-    """The index of all live edits that have a vector, of `dim` numbers.
+def open_index(journal: Journal, dim: int, at: int | None = None) -> VectorIndex:
+    """The index of the edits live at an epoch that have a vector, of `dim` numbers.
 
-    A large one uses the snapshot in `journal.cache`, or leaves one there.
+    A large one uses the snapshot in `journal.cache`, or leaves one there if it can.
     """
-    live = np.array(journal.live_ids(), np.int64)
-    if len(live) <= EXACT:
+    live = np.array(journal.live_ids(at), np.int64)
+    if len(live) <= EXACT or journal.path == ":memory:":
         return _added(VectorIndex(dim), journal, live)
     folder = journal.cache / "index"
-    base = _load(folder, journal, dim) or _build(folder, journal, dim)
+    try:
+        base = _load(folder, journal, dim) or _build(folder, journal, dim)
+    except OSError as exc:
+        _LOG.warning("No index snapshot can be kept in %s: %s", folder, exc)
+        return VectorIndex.of(*journal.vectors(live.tolist()))
     index = VectorIndex(dim, base)
     index.remove(np.setdiff1d(base.ids, live, assume_unique=True).tolist())
     return _added(index, journal, np.setdiff1d(live, base.ids, assume_unique=True))
+
+
+def rebuild(journal: Journal) -> VectorIndex:
+    """Throw the cache away and build the index of all live edits anew."""
+    try:
+        if journal.cache.exists():
+            shutil.rmtree(journal.cache)
+        return open_index(journal, journal.dim)
+    except OSError as exc:
+        raise StoreUnavailable(f"{journal.cache} cannot be written ({exc})") from exc
 
 
 def _added(index: VectorIndex, journal: Journal, ids: Ids) -> VectorIndex:

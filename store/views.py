@@ -36,12 +36,22 @@ _LISTED = "edit.id IN (SELECT value FROM json_each(:ids))"
 
 @dataclass(frozen=True, slots=True)
 class StoredPatch:
-    """A patch, the ids of its edits in the patch's own order, and which of them are live."""
+    """A patch, the ids of its edits in the patch's own order, and which of them are live.
+
+    `positions` are the places of `edits` in the patch: an edit may have moved to another one.
+    """
 
     id: int
     patch: Patch
     edits: tuple[int, ...]
     live: frozenset[int]
+    positions: tuple[int, ...]
+
+    @property
+    def live_positions(self) -> tuple[int, ...]:
+        """The places of the live edits in the patch."""
+        placed = zip(self.edits, self.positions, strict=True)
+        return tuple(position for id, position in placed if id in self.live)
 
 
 def edits(
@@ -93,16 +103,16 @@ def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[Sto
     """Those with a live edit (one of `ids`), in the order they were recorded."""
     which = "" if ids is None else f"AND {_LISTED}"
     members = db.execute(
-        f"SELECT patch, edit.id, kind FROM {STATE} WHERE patch IN"
+        f"SELECT patch, edit.id, kind, position FROM {STATE} WHERE patch IN"
         f" (SELECT patch FROM {STATE} WHERE kind = 'live' {which}) ORDER BY patch, position",
         {"at": _at(at), "ids": _json(ids or ())},
     ).fetchall()
     found = []
     for patch, rows in groupby(members, key=lambda row: row[0]):
-        _, edits, kinds = zip(*rows, strict=True)
+        _, edits, kinds, positions = zip(*rows, strict=True)
         live = frozenset(e for e, kind in zip(edits, kinds, strict=True) if kind == "live")
         (blob,) = db.execute("SELECT bytes FROM payload WHERE patch = ?", (patch,)).fetchone()
-        found.append(StoredPatch(patch, from_bytes(blob), edits, live))
+        found.append(StoredPatch(patch, from_bytes(blob), edits, live, positions))
     return found
 
 
@@ -114,7 +124,7 @@ def vectors(
         ids = live_ids(db, at)
     found, matrix = list[int](), bytearray()
     for id, vector in db.execute(
-        "SELECT edit, vector FROM content WHERE vector IS NOT NULL"
+        "SELECT edit, CAST(vector AS BLOB) FROM content WHERE vector IS NOT NULL"
         " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
         (_json(ids),),
     ):
@@ -182,13 +192,22 @@ def rose(db: Database, ids: Iterable[int]) -> dict[int, int]:
     return dict(rows.fetchall())
 
 
-def authored(db: Database, user_id: str, tenant: str | None) -> list[int]:
-    """The ids of the edits that this user of this tenant recorded and that were not erased."""
+def authored(db: Database, user_id: str | None, tenant: str | None) -> list[int]:
+    """The ids of what this user of this tenant (None: any of its users) said, less the erased."""
+    who = "" if user_id is None else "AND user_id = :user_id"
     rows = db.execute(
-        "SELECT edit FROM content WHERE user_id = ? AND tenant IS ? ORDER BY edit",
-        (user_id, tenant),
+        f"SELECT edit FROM content WHERE tenant IS :tenant {who} ORDER BY edit",
+        {"user_id": user_id, "tenant": tenant},
     )
     return [id for (id,) in rows]
+
+
+def counts(db: Database) -> dict[Status, int]:
+    """How many edits have each status."""
+    rows = db.execute(
+        f"SELECT kind, count(*) FROM {STATE} GROUP BY kind ORDER BY kind", {"at": NOW}
+    )
+    return dict(rows.fetchall())
 
 
 def _at(at: int | None) -> int:

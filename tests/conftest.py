@@ -26,7 +26,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
-from lifelong.runtime import EditableModel
+from lifelong.runtime import UNWATCHED, EditableModel
+from lifelong.watch import Monitoring
 
 settings.register_profile("lifelong", deadline=None)
 settings.load_profile("lifelong")
@@ -173,7 +174,7 @@ def hash_encoder() -> HashEncoder:
 
 @pytest.fixture
 def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
-    """`make_model(family, store=, check_every=, seed=, dtype=, template=)`: a twin that takes
+    """`make_model(family, store=, monitor=, seed=, dtype=, template=)`: a twin that takes
     corrections, in memory unless told otherwise; closed when the test is over."""
     made: list[EditableModel] = []
 
@@ -181,13 +182,13 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         family: str = "llama",
         *,
         store: Any = ":memory:",
-        check_every: int | None = None,
+        monitor: Monitoring = UNWATCHED,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)
         made.append(
             EditableModel(
-                lm.model, lm.tokenizer, store=store, encoder=hash_encoder, check_every=check_every
+                lm.model, lm.tokenizer, store=store, encoder=hash_encoder, monitor=monitor
             )
         )
         return made[-1]

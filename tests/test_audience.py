@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from lifelong.encoder import Encoder
 from lifelong.errors import AlreadyTaught, BadEdit, ModelDamaged
-from lifelong.router import Router, _read
+from lifelong.router import Router, _texts
 from lifelong.runtime import EditableModel
 from lifelong.standing import Standing, places
 from store import Audience, Edit, Journal, KeyReused, NotWaiting, StoreError, StoreReadOnly
@@ -212,7 +212,10 @@ def _alone(journal: Journal, s: Any, asker: Audience) -> Router:
     standing = [
         edit for edit in journal.edits(audience=asker) if edit.status in ("live", "superseded")
     ]
-    router._add(standing, *_read(journal, standing, journal.epoch))
+    texts = _texts(journal, standing, journal.epoch)
+    router._add(standing, texts)
+    if texts:
+        router._index.add(*journal.vectors(texts))
     router.epoch = journal.epoch
     return router
 

@@ -1,6 +1,7 @@
 """The command line: every command, its JSON, its exit code; a chat through a pipe; an import."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -152,12 +153,60 @@ def test_list_show_history(taught: Run) -> None:
         assert "live" in taught(*command).stdout
 
 
+def test_eval(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    file, out = tmp_path / "records.jsonl", tmp_path / "out"
+    file.write_text(f"{record(CHIEF, 'Jane')}\n{record('Who runs Bolt?', 'Eve', subject='Bolt')}\n")
+    asked = ("eval", file, "--out", out, "--checkpoints", "1,2", "--scalability", "1")
+    found = data(run(*asked, "--baselines", "none", "--json"))
+    assert [(e["method"], e["checkpoint"]) for e in found["results"]] == [
+        (name, step) for name in ("serac", "none") for step in (1, 2)
+    ]
+    assert found["results"][1]["accuracy"]["value"] == 1
+    assert found["run"]["method"] == "serac"
+    assert json.loads((out / "results.json").read_text()) == found
+    again = run(*asked, "--baselines", "none")
+    assert "100.0%" in again.stdout
+    assert run(*asked).exit_code == 1  # another run than the one in the folder
+    assert run(*asked, "--set", "speed=1").exit_code == 1
+    assert run(*asked, "--set", "speed").exit_code == 2
+    assert run(*asked[:4], "--checkpoints", "one").exit_code == 2
+
+
 def test_check_asks_paraphrases_and_locality(run: Run) -> None:
     run("edit", CHIEF, "Jane", "--paraphrase", "Who leads Acme?", "--locality", "Who runs Bolt?")
     reading = data(run("check", "--sample", "3", "--json"))
     assert reading["accuracy"] == reading["generality"] == reading["locality"] == 1.0
     assert (reading["id"], reading["epoch"], reading["sampled"]) == (1, 1, 1)
     assert "accuracy" in run("check").stdout
+
+
+def test_check_exits_with_1_on_an_alarm(taught: Run, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "edits.db") as db:
+        db.execute("UPDATE content SET body = replace(body, 'Jane', 'Joan')")
+    db.close()
+    result = taught("check", "--json")
+    assert result.exit_code == 1
+    (alarm,) = (a for a in json.loads(result.stdout)["alarms"] if a["kind"] == "damage")
+    assert alarm["suspects"] == [1]
+    assert "fails its hash. Suspects: [1]" in taught("check").stdout
+
+
+def test_report_shows_the_readings_without_a_model(taught: Run, tmp_path: Path) -> None:
+    unread = taught("report")
+    assert (unread.exit_code, unread.stdout) == (1, "")
+    assert "`lifelong check` takes one" in unread.stderr
+    data(taught("check", "--json"))
+    assert "100.0%" in taught("report").stdout
+    (reading,) = data(taught("report", "--out", tmp_path / "page.md", "--json"))
+    assert reading["accuracy"] == 1.0
+    assert {path.name for path in tmp_path.glob("page*")} == {
+        "page.md", "page-shares.png", "page-age.png"
+    }  # fmt: skip
+    assert taught("report", "--html", "--out", tmp_path / "page.html").exit_code == 0
+    assert "<h1>" in (tmp_path / "page.html").read_text()
+    nowhere = taught("report", "--out", tmp_path / "no" / "page.md")
+    assert (nowhere.exit_code, "cannot be written" in nowhere.stderr) == (1, True)
 
 
 def test_nothing_but_commands_that_answer_load_a_model(tmp_path: Path) -> None:
@@ -502,3 +551,17 @@ def test_a_chat_survives_odd_bytes(run: Run) -> None:
     result = run("chat", input=b"\xff\xfe who?\n/correct \xff\n/correct \x07\n")
     assert result.exit_code == 0
     assert "Error: " in result.stderr
+
+
+def test_stats_are_measured_on_any_text(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("Some words of no matter, again and again.\n" * 60)
+    found = data(run("stats", text, "--tokens", "2000", "--json"))
+    assert found["tokens"] == 1920  # whole windows
+    assert found["layers"] == [0]
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
+    text.write_text("Short.")
+    assert run("stats", text).exit_code == 1

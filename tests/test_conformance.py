@@ -4,7 +4,7 @@ A new method is one row in TABLE.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from lifelong import METHODS, EditableModel
-from store import Edit, from_bytes
+from lifelong.methods import WeightMethod
+from lifelong.prompt import Prompt, chat_prompt
+from store import Edit, Patch, from_bytes
 
 ASKED = "Who runs Acme?"
 TARGET = "Jane Roe"
@@ -22,13 +24,42 @@ OTHER = "Tell me about the weather."
 
 @dataclass(frozen=True)
 class Row:
-    """What a method promises where no edit is in scope: `bitwise`, or a stated bound later."""
+    """What a method promises where no edit is in scope (`bitwise`, or a stated bound later), and
+    where one is: that its target is said, or only that the model reads it before it answers."""
 
     method: str
     out_of_scope: str
+    says: bool = True
 
 
-TABLE = [Row("serac", "bitwise")]
+TABLE = [
+    Row("serac", "bitwise"),
+    Row("ike", "bitwise"),
+    Row("memprompt", "bitwise", says=False),
+    Row("language-patch", "bitwise"),
+]
+
+
+@dataclass(frozen=True)
+class Written:
+    """A method that writes into the weights, which answer everything.
+
+    `out_of_scope` bounds how far one edit moves what a tiny random Llama says next to other
+    prompts, and `takes` is how much likelier the target is at least. Both are twice as lax as what
+    was measured; tests/benchmarks/memit.py measures on a real model.
+    """
+
+    method: str
+    out_of_scope: float  # KL divergence in nats
+    takes: float  # nats a token
+
+
+WRITTEN = [
+    Written("rome", 1.4, 0.6),
+    Written("memit", 0.02, 0.14),
+    Written("pmet", 0.01, 0.06),
+    Written("alphaedit", 0.04, 0.17),
+]
 FAMILIES = [
     "llama",
     "gpt2",
@@ -42,6 +73,10 @@ FAMILIES = [
 ]
 
 rows = pytest.mark.parametrize("row", TABLE, ids=lambda row: row.method)
+written = pytest.mark.parametrize("row", WRITTEN, ids=lambda row: row.method)
+all_rows = pytest.mark.parametrize("row", [*TABLE, *WRITTEN], ids=lambda row: row.method)
+# What differs between families is tested for all of them in test_keys_values.py.
+plain_gated_normed = pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -79,8 +114,24 @@ def spoken(ids: torch.Tensor, end: int) -> list[int]:
     return row
 
 
+@pytest.fixture(autouse=True, scope="module")
+def moments_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Second moments are measured once for all these tests, and not into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIFELONG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def proposed(method: str, model: EditableModel) -> Patch:
+    how, lm, edit = METHODS[method], model._session.lm, Edit(ASKED, TARGET, subject="Acme")
+    if not isinstance(how, WeightMethod):
+        return how.propose(lm, [edit])
+    how.prepare(lm)
+    return how.propose(lm, [edit], ())
+
+
 def test_every_method_has_its_row() -> None:
-    assert {row.method for row in TABLE} == set(METHODS)
+    assert {row.method for row in [*TABLE, *WRITTEN]} == set(METHODS)
 
 
 @rows
@@ -90,7 +141,7 @@ def test_propose_leaves_the_model_as_it_was(
 ) -> None:
     model = make_model(family)
     before, random = state_of(model), torch.get_rng_state()
-    METHODS[row.method].propose(model._session.lm, [Edit(ASKED, TARGET, subject="Acme")])
+    proposed(row.method, model)
     assert state_of(model) == before
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -103,11 +154,27 @@ def test_an_edit_takes_in_chat_and_in_raw_text(
     model = make_model(family)
     edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
     for answer in (model.chat(ASKED, max_new_tokens=40), model.complete(ASKED, max_new_tokens=40)):
-        assert TARGET in answer.text
+        assert TARGET in answer.text or not row.says
         assert [hit.id for hit in answer.edits] == [edit.id]
 
 
 @rows
+def test_the_model_reads_the_target_or_is_held_to_it(row: Row, model: EditableModel) -> None:
+    edit, lm = Edit(ASKED, TARGET, subject="Acme"), model._session.lm
+    (text,) = METHODS[row.method].propose(lm, [edit]).texts
+    for prompt in (chat_prompt(lm, [{"role": "user", "content": ASKED}]), Prompt(ASKED)):
+        condition = METHODS[row.method].condition(lm, prompt, edit, text)
+        read = condition.text or " ".join(m["content"] for m in condition.messages or ())
+        assert TARGET in read or condition.say
+        assert bool(condition.say) == row.says
+
+
+saying_rows = pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.says], ids=lambda row: row.method
+)
+
+
+@saying_rows
 @families
 @pytest.mark.parametrize(
     "how",
@@ -210,7 +277,53 @@ def test_reopened_it_answers_alike(
     assert all(torch.equal(a, b) for a, b in zip(said, again, strict=True))
 
 
-@rows
+@all_rows
 def test_a_patch_survives_its_bytes(row: Row, model: EditableModel) -> None:
-    patch = METHODS[row.method].propose(model._session.lm, [Edit(ASKED, TARGET, subject="Acme")])
+    patch = proposed(row.method, model)
     assert from_bytes(patch.to_bytes()) == patch
+
+
+@written
+@plain_gated_normed
+def test_proposing_undoing_and_reopening_are_exact(
+    row: Written, family: str, make_model: Callable[..., EditableModel], tmp_path: Path
+) -> None:
+    model = make_model(family, store=tmp_path / "edits.db")
+    before, random = state_of(model), torch.get_rng_state()
+    proposed(row.method, model)
+    assert state_of(model) == before
+    edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
+    assert torch.equal(torch.get_rng_state(), random)
+    taught = state_of(model)
+    model.undo(edit.id)
+    assert state_of(model) == before
+    model.redo(edit.id)
+    assert state_of(model) == taught != before
+    EditableModel.close(model)
+    assert state_of(make_model(family, store=tmp_path / "edits.db")) == taught
+
+
+@written
+@torch.no_grad()
+def test_what_is_written_takes_and_moves_little_else(row: Written, model: EditableModel) -> None:
+    model.edit(ASKED, "J", subject="Acme", method=row.method)
+    others = [OTHER, "And the news?", "2 + 2 is"]
+    edited = nats(model), [following(model, other) for other in others]
+    with model.disable_edits():
+        base = nats(model), [following(model, other) for other in others]
+    assert edited[0] < base[0] - row.takes
+    for now, before in zip(edited[1], base[1], strict=True):
+        assert float((before.exp() * (before - now)).sum()) < row.out_of_scope
+
+
+def nats(model: EditableModel) -> float:
+    """Of a token of the target behind the prompt, on average."""
+    ids = model.tokenizer(f"{ASKED} J", return_tensors="pt")["input_ids"]
+    said = model(ids).logits[0, -3:-1].log_softmax(-1)  # of a space, and of a letter
+    return -float(said.gather(1, ids[0, -2:, None]).mean())
+
+
+def following(model: EditableModel, text: str) -> torch.Tensor:
+    """Log-probabilities of what comes next."""
+    ids = model.tokenizer(text, return_tensors="pt")["input_ids"]
+    return model(ids).logits[0, -1].log_softmax(-1)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lifelong.facts import FactBase
-from lifelong.hops import BASE, Hops, compose
+from lifelong.hops import BASE, Hops, asking, compose
 from lifelong.router import Router
 from lifelong.runtime import EditableModel
 from lifelong.scope import CosineScope
@@ -22,15 +22,15 @@ Say = tuple[str, str, str]
 
 @pytest.fixture
 def hops(hash_encoder: Any) -> Callable[..., Hops]:
-    """`hops(says, facts=, ask=)`: over a store of edits (prompt, target, subject)."""
+    """`hops(*says, facts=)`: over a store of edits (prompt, target, subject)."""
 
-    def make(*says: Say, facts: tuple[Reference, ...] = (), ask: Any = None) -> Hops:
+    def make(*says: Say, facts: tuple[Reference, ...] = ()) -> Hops:
         journal = Journal.open(":memory:", model="m", encoder=hash_encoder.fingerprint)
         edits = [Edit(prompt, target, subject) for prompt, target, subject in says]
         router = Router(hash_encoder, CosineScope())
         journal.record(edits, None, router.encode(edits))
         router.sync(journal)
-        return Hops(router, hash_encoder, FactBase(facts), ask)
+        return Hops(router, hash_encoder, FactBase(facts))
 
     return make
 
@@ -91,7 +91,9 @@ def test_cycles_and_self_reference_end(hops: Callable[..., Hops]) -> None:
     )
     chain = told(circle, "Who is the boss of the boss of Ann?")
     assert [hop.partition("> ")[2] for hop in chain] == ["Bob (edit 1)", "Ann (edit 2)"]
-    assert told(circle, "Who is the boss of the boss of the boss of the boss of the boss of Cy?") == []
+    assert (
+        told(circle, "Who is the boss of the boss of the boss of the boss of the boss of Cy?") == []
+    )
 
 
 def test_of_two_objects_of_one_relation_the_newest_is_taken(hops: Callable[..., Hops]) -> None:
@@ -146,6 +148,10 @@ def test_facts_are_there_from_their_epoch_on(model: EditableModel) -> None:
     assert not model.explain(LEADS).chain
 
 
+BO = ("The country of citizenship of Bo Lee is", "Peru", "Bo Lee")
+SHOW = ("The show of Ellie Kemper is", "Gilt", "Ellie Kemper")
+
+
 def test_the_base_model_is_asked_for_a_hop_nobody_knows(hops: Callable[..., Hops]) -> None:
     asked: list[str] = []
 
@@ -153,21 +159,28 @@ def test_the_base_model_is_asked_for_a_hop_nobody_knows(hops: Callable[..., Hops
         asked.append(statement)
         return " Croatia. It is"
 
-    other = ("The country of citizenship of Bo Lee is", "Peru", "Bo Lee")
-    bridged = hops(other, LEADER, ask=ask)
-    assert told(bridged, LEADS) == [
+    bridged = hops(BO, LEADER, SHOW)
+    (route,) = asking(lambda told: bridged.route([LEADS], ALL, told), ask)
+    assert [str(hop) for hop in route.chain] == [
         f"Ellie Kemper -country citizenship-> Croatia ({BASE})",
         "Croatia -leads-> Ana Horvat (edit 2)",
     ]
     assert asked == ["The country of citizenship of Ellie Kemper is"]
-    assert told(bridged, "What is the country of citizenship of Ellie Kemper?") == []
-    assert len(asked) == 1
 
 
-def test_what_the_base_model_says_must_lead_to_an_edit(hops: Callable[..., Hops]) -> None:
-    other = ("The country of citizenship of Bo Lee is", "Peru", "Bo Lee")
-    for reply in ("Norway", "", "well, that depends"):
-        assert told(hops(other, LEADER, ask=lambda _, said=reply: said), LEADS) == []
+def test_the_base_model_is_not_asked_what_it_is_asked_anyway(hops: Callable[..., Hops]) -> None:
+    for question in ("What is the country of citizenship of Ellie Kemper?", "Sing a song!"):
+        (route,) = hops(BO, LEADER, SHOW).route([question], ALL, {})
+        assert not route.chain
+
+
+@pytest.mark.parametrize("reply", ["Norway", "", "well, that depends on whom you would ask"])
+def test_what_the_base_model_says_must_lead_to_an_edit(
+    hops: Callable[..., Hops], reply: str
+) -> None:
+    known = hops(BO, LEADER, SHOW)
+    (route,) = asking(lambda told: known.route([LEADS], ALL, told), lambda _: reply)
+    assert not route.chain
 
 
 def test_a_composition_says_the_hops_from_the_inside_out() -> None:

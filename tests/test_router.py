@@ -1,7 +1,7 @@
 """Routes: what fires, what nearly fires, and that a router in step is a router built anew."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,9 @@ def test_one_edit_at_most_fires(model: EditableModel) -> None:
 class Undecided:
     """Whatever the gate lets through is in scope, all of it alike."""
 
-    def score(self, query: Vectors, edits: Vectors, *, masked: bool) -> Vectors:
+    def score(
+        self, query: Vectors, edits: Vectors, targets: Sequence[str], *, masked: bool
+    ) -> Vectors:
         return np.full(len(edits), 0.9, np.float32)
 
 

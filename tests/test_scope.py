@@ -29,7 +29,7 @@ def at_cosine(*cosines: float) -> tuple[Vectors, Vectors]:
 def test_a_score_is_a_probability_that_grows_with_likeness(
     scope: ScopeClassifier, masked: bool
 ) -> None:
-    scores = scope.score(*at_cosine(-1, -0.3, 0, 0.3, 0.6, 0.9, 1), masked=masked)
+    scores = scope.score(*at_cosine(-1, -0.3, 0, 0.3, 0.6, 0.9, 1), [""] * 7, masked=masked)
     assert scores.dtype == np.float32
     assert scores.shape == (7,)
     assert (scores >= 0).all()
@@ -41,24 +41,25 @@ def test_a_score_is_a_probability_that_grows_with_likeness(
 def test_the_same_words_are_in_scope_and_foreign_ones_are_not(
     scope: ScopeClassifier, masked: bool
 ) -> None:
-    same, foreign = scope.score(*at_cosine(1.0, 0.0), masked=masked)
+    same, foreign = scope.score(*at_cosine(1.0, 0.0), [""] * 2, masked=masked)
     assert same > FIRES > foreign
 
 
 def test_without_a_masked_subject_more_likeness_is_asked_for(scope: ScopeClassifier) -> None:
     query, edits = at_cosine(0.2, 0.5, 0.8)
-    assert (scope.score(query, edits, masked=False) < scope.score(query, edits, masked=True)).all()
+    whole, masked = (scope.score(query, edits, [""] * 3, masked=known) for known in (False, True))
+    assert (whole < masked).all()
 
 
 def test_no_edits_no_scores(scope: ScopeClassifier) -> None:
     query, _ = at_cosine(1.0)
-    assert scope.score(query, np.empty((0, DIM), np.float32), masked=True).shape == (0,)
+    assert scope.score(query, np.empty((0, DIM), np.float32), [], masked=True).shape == (0,)
 
 
 def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> None:
     query, edits = at_cosine(0.1, 0.46, 0.5, 0.9)
-    together = scope.score(query, edits, masked=True)
-    alone = [scope.score(query, edits[i : i + 1], masked=True)[0] for i in range(len(edits))]
+    together = scope.score(query, edits, [""] * 4, masked=True)
+    alone = [scope.score(query, edits[i : i + 1], [""], masked=True)[0] for i in range(len(edits))]
     assert together.tolist() == pytest.approx(alone, rel=1e-6)
 
 
@@ -80,6 +81,31 @@ def test_the_real_encoder_ranks_other_words_before_other_relations(
     texts = [masked(text, "Acme") or "" for text in ("Who is the CEO of Acme?", *alike, *other)]
     edit, *asked = real_encoder.encode(texts)
     scope = scope_for(real_encoder)
-    scores = [float(scope.score(q, edit[np.newaxis], masked=True)[0]) for q in asked]
+    target = ["Dana Fisk"]
+    scores = [float(scope.score(q, edit[np.newaxis], target, masked=True)[0]) for q in asked]
     in_scope, out_of_scope = scores[: len(alike)], scores[len(alike) :]
     assert min(in_scope) >= FIRES > max(out_of_scope)
+
+
+@pytest.mark.real
+def test_the_target_tells_what_an_open_completion_asks_for(real_encoder: SentenceEncoder) -> None:
+    scope = scope_for(real_encoder)
+    asked, edit = real_encoder.encode(["this plays the instrument", "this, the"])
+    scores = scope.score(asked, np.stack([edit, edit]), ["piano", "quarterback"], masked=True)
+    assert scores[0] >= FIRES > scores[1]
+
+
+@pytest.mark.real
+def test_a_learned_score_does_not_depend_on_what_else_is_scored(
+    real_encoder: SentenceEncoder,
+) -> None:
+    scope = scope_for(real_encoder)
+    texts = ["Who runs this?", "this is led by", "Where is this based?", "The motto of this is"]
+    asked, *edits = real_encoder.encode(texts)
+    targets = ["Dana Fisk", "Oslo", "Ever onward"]
+    together = scope.score(asked, np.stack(edits), targets, masked=True)
+    alone = [
+        scope.score(asked, edit[np.newaxis], [target], masked=True)[0]
+        for edit, target in zip(edits, targets, strict=True)
+    ]
+    assert together.tolist() == alone

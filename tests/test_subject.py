@@ -123,6 +123,12 @@ def test_a_guessed_subject_stands_in_the_prompt(prompt: str) -> None:
         ("Acme", "Acme", "this"),
         ("Is St. Louis in Ohio?", "St. Louis", "Is this in Ohio?"),
         ("Dr. No was directed by", "Dr. No", "this was directed by"),
+        ("Where is Acme Inc. based?", "Acme Inc", "Where is this based?"),
+        ("Acme Inc.'s boss is", "Acme Inc", "this's boss is"),
+        ("Who wrote The Beatles?", "Beatles", "Who wrote this?"),
+        ('He asked "What?" The boss of Acme is', "Acme", "The boss of this is"),
+        ("(Est. 2005.) Acme makes", "Acme", "this makes"),
+        ("Category: Singles The boss of Acme is", "Acme", "The boss of this is"),
     ],
 )
 def test_focus_masks_the_subject_in_its_clause(text: str, subject: str, relation: str) -> None:
@@ -169,6 +175,39 @@ def test_the_gate_finds_the_subjects_that_are_mentioned(
     gate: SubjectGate, text: str, subjects: list[str]
 ) -> None:
     assert mentioned(gate, text) == subjects
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "named"),
+    [
+        ("Who are they?", "The Who", False),
+        ("the man who runs it", "It", False),
+        ("When was The Who founded?", "The Who", True),
+        ("Who directed It?", "It", True),
+        ("It is raining", "It", False),
+        ("They said that you're late", "Re", False),
+    ],
+)
+def test_a_function_word_is_a_name_only_where_it_looks_like_one(
+    text: str, subject: str, named: bool
+) -> None:
+    gate = SubjectGate()
+    gate.add(subject)
+    assert bool(gate.find(text)) is named
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("Where is the South African Football Association?", "Swiss Football Association"),
+        ("Who made Microsoft Office 2010?", "Microsoft Office XP"),
+        ("European policy", "Europa Europa"),
+    ],
+)
+def test_a_name_that_shares_words_is_another_name(text: str, subject: str) -> None:
+    gate = SubjectGate()
+    gate.add(subject)
+    assert gate.find(text) == []
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])

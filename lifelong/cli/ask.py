@@ -1,5 +1,6 @@
-"""Questions from the shell: an answer, why it is what it is, and how well all edits hold."""
+"""Questions from the shell: an answer, and why it is what it is."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from rich.console import Group, RenderableType
@@ -7,7 +8,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 import lifelong
-from lifelong.cli.setup import Setup, fields, stderr, table
+from lifelong.cli.setup import Setup, stderr, table
 
 Question = Annotated[str, Argument(help="What is asked.")]
 
@@ -41,6 +42,7 @@ def why(setup: Setup, question: Question) -> None:
         "epoch": route.epoch,
         "hits": [_row(hit) for hit in route.hits],
         "near": [_row(hit) for hit in route.near],
+        "chain": [asdict(hop) for hop in route.chain],
     }
     setup.show(data, reasons(route))
 
@@ -82,17 +84,6 @@ def diff(
     setup.show(data, Group(*shown))
 
 
-def check(
-    setup: Setup,
-    sample: Annotated[int, Option(min=1, help="How many edits are asked again.")] = 20,
-) -> None:
-    """Re-ask a sample of the live edits and what they must not change; note the reading."""
-    with setup.open() as model, stderr().status("Asking again"):
-        reading = model.check(sample)
-    data = {"id": reading.id, "epoch": reading.epoch, "time": reading.time, **reading.body}
-    setup.show(data, fields(data))
-
-
 def described(hit: "lifelong.Hit") -> str:
     """An edit in one line."""
     return f"edit {hit.id} (score {hit.score:.2f}): {hit.edit.prompt} -> {hit.edit.target}"
@@ -101,6 +92,7 @@ def described(hit: "lifelong.Hit") -> str:
 def reasons(route: "lifelong.Route") -> str:
     """A route in words, a line an edit."""
     fired = [f"shaped by {described(hit)}" for hit in route.hits]
+    fired += [f"hop {n}: {hop}" for n, hop in enumerate(route.chain, 1)]
     nearly = [f"nearly by {described(hit)}" for hit in route.near]
     return "\n".join([*(fired or ["no edit: this is the base model's own answer"]), *nearly])
 

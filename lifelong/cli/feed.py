@@ -1,7 +1,8 @@
 """`lifelong import`: corrections from JSONL, each line with its own verdict."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, BinaryIO
 
@@ -10,13 +11,13 @@ from typer import Argument, Exit, FileBinaryRead, Option, echo
 
 import lifelong
 from lifelong.cli.setup import REFUSED, Setup, stderr
-from lifelong.errors import BadEdit, EditRefused
-from store import Edit, WrongStatus
+from lifelong.errors import BadEdit
+from lifelong.feed import Refusal, record
+from store import Edit
 
 Record = dict[str, Any]
-Refusal = EditRefused | WrongStatus
 
-_BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
+BATCH = 64  # records of one transaction, where no line waits for the verdict on the one before
 
 
 def import_(
@@ -30,7 +31,7 @@ def import_(
     with setup.open() as model, _progress() as progress:
         task = progress.add_task("importing", total=total)
         for line, verdict in verdicts(
-            model, file, method, _BATCH if file.seekable() else 1, **setup.asker
+            model, file, method, BATCH if file.seekable() else 1, **setup.asker
         ):
             progress.advance(task)
             _tell(setup, line, verdict)
@@ -52,25 +53,9 @@ def verdicts(
     numbered = ((n, _read(line)) for n, line in enumerate(lines, 1) if line.strip())
     while some := list(islice(numbered, batch)):
         records = [read for _, read in some if isinstance(read, dict)]
-        recorded = _record(model, records, method=method, **asker)
+        recorded = record(partial(model.edit_many, method=method, **asker), records)
         for n, read in some:
             yield n, next(recorded) if isinstance(read, dict) else read
-
-
-def _record(
-    model: "lifelong.EditableModel", records: Sequence[Record], **how: Any
-) -> Iterator[Edit | Refusal]:
-    """The edit of each record or its refusal; together where they can be, else half by half."""
-    try:
-        recorded: Sequence[Edit | Refusal] = model.edit_many(records, **how)
-    except (EditRefused, WrongStatus) as refusal:
-        if len(records) > 1:
-            half = len(records) // 2
-            yield from _record(model, records[:half], **how)
-            yield from _record(model, records[half:], **how)
-            return
-        recorded = [refusal]
-    yield from recorded
 
 
 def _read(line: bytes) -> Record | BadEdit:

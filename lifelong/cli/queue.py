@@ -7,7 +7,7 @@ from typer import Argument, Option
 from lifelong.cli.edits import Id, show_edits, show_step
 from lifelong.cli.setup import Setup
 from lifelong.errors import BadEdit
-from lifelong.standing import Standing, settle
+from lifelong.standing import Standing, settle, waiting
 from store import Audience, Reach
 
 Reason = Annotated[str, Option(help="Why; it stays for ever, so no personal data.")]
@@ -15,11 +15,8 @@ Reason = Annotated[str, Option(help="Why; it stays for ever, so no personal data
 
 def review(setup: Setup) -> None:
     """What waits for `approve` or `reject`: of everybody, of a --tenant, or of a --user."""
-    asked = setup.audience or Audience()
     with setup.read() as journal:
-        waiting = [*journal.edits("proposed"), *journal.edits("pending")]
-    covered = (edit for edit in waiting if asked.covers(edit.audience))
-    show_edits(setup, sorted(covered, key=lambda edit: edit.id))
+        show_edits(setup, waiting(journal, setup.audience or Audience()))
 
 
 def wrong(

@@ -18,7 +18,15 @@ from typer import Exit, Option, echo
 
 import lifelong
 from lifelong.errors import LifelongError, ModelError
-from store import Audience, Journal, KeyReused, StoreError, UnknownEdit, WrongStatus
+from store import (
+    Audience,
+    DamagedPack,
+    Journal,
+    KeyReused,
+    StoreError,
+    UnknownEdit,
+    WrongStatus,
+)
 
 REFUSED, UNUSABLE = 1, 3
 
@@ -114,7 +122,7 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
 def exit_code(error: LifelongError | StoreError) -> int:
     """3 where the store or the model cannot be used, 1 where they refused something."""
     if isinstance(error, StoreError):
-        refused = isinstance(error, (KeyReused, UnknownEdit, WrongStatus))
+        refused = isinstance(error, (DamagedPack, KeyReused, UnknownEdit, WrongStatus))
         return REFUSED if refused else UNUSABLE
     return UNUSABLE if isinstance(error, ModelError) else REFUSED
 
@@ -146,6 +154,12 @@ def fields(values: Mapping[str, object]) -> Table:
     shown.add_column(overflow="fold")
     for name, value in values.items():
         if value not in (None, "", [], {}, ()):
-            several = value if isinstance(value, (list, tuple)) else [value]
+            several = _several(value)
             shown.add_row(Text(name), Text("\n".join(map(str, several))))
     return shown
+
+
+def _several(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return [f"{name}: {one}" for name, one in value.items()]
+    return value if isinstance(value, (list, tuple)) else [value]

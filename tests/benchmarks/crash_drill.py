@@ -1,13 +1,14 @@
 """Crash drill: kill a process that edits a store, again and again, and look for what is missing.
 
-    python tests/benchmarks/crash_drill.py [--kills 200] [--tails 100] [--seed 0]
+    python -m tests.benchmarks.crash_drill [--kills 200] [--models 50] [--tails 100] [--seed 0]
 
 A child works on a store (records, undos, redos, approvals, promotions, erasures, imports, backups,
 migrations) and acknowledges each step with the epoch and the chain's hash there. It is killed with
 -9 at a random instant, or at a named point: just before an SQL statement, or while a commit is
 being synced. Then the store must open, its chain must hold, every acknowledged epoch must still
 have its hash, and no step may be half there. The second drill cuts or garbles the tail of a killed
-store's file or log: it must be refused, or be sound and a prefix of what was acknowledged.
+store's file or log: it must be refused, or be sound and a prefix of what was acknowledged. These
+children never load torch; `drill_model.py` then does the same to a tiny model.
 
 Prints what it did as JSON. The first broken promise is an AssertionError.
 """
@@ -18,18 +19,20 @@ import os
 import random
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from sqlite_utils.migrations import Migrations
 
 import store.file
 from store import Edit, Hint, Journal, Reading, StoreError, schema
+from tests.store.samples import later_release
 
 # Just before the Nth statement that begins so, N up to the number: how often a child meets it.
 # Whoever adds a write adds its statement here.
@@ -59,6 +62,7 @@ Acks = dict[int, str]  # epoch -> hash of the chain there
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--models", type=int, default=50)
     parser.add_argument("--tails", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -68,7 +72,13 @@ def main() -> None:
             drill.kill(([ANY_TIME, SYNCING, *POINTS])[turn % (len(POINTS) + 2)])
         for _ in range(options.tails):
             drill.damage_tail()
-    print(json.dumps({"seed": options.seed, **drill.report()}, indent=2))
+        report = {"seed": options.seed, **drill.report()}
+        if options.models:
+            from tests.benchmarks import drill_model  # only now: it loads torch
+
+            schema.migrations = later_release(0)
+            report["models"] = drill_model.drill(Path(folder), drill.chance, options.models)
+    print(json.dumps(report, indent=2))
 
 
 class Drill:
@@ -99,7 +109,7 @@ class Drill:
             self.release += 1
         died = self.run_child(point)
         self.outcomes[f"killed {point}" if died else "not reached"] += 1
-        use_release(self.release)
+        schema.migrations = later_release(self.release)
         with Journal.open(self.path, model="m", encoder="e") as journal:
             check(journal, self.acks)
         for copy in self.home.glob("lifelong.db.before-*"):
@@ -136,11 +146,14 @@ class Drill:
         child = os.fork()
         if child == 0:
             try:
-                use_release(self.release)
+                assert "torch" not in sys.modules
+                schema.migrations = later_release(self.release)
                 arm(point, nth, seed)
                 work(self.path, self.packs, random.Random(seed), outlet)
-            finally:
                 os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
         os.close(outlet)
         if point == ANY_TIME:
             time.sleep(self.chance.uniform(0, 0.3))
@@ -150,6 +163,7 @@ class Drill:
         _, status = os.waitpid(child, 0)
         self.acks |= {int(epoch): sha for epoch, sha in lines}
         self.acknowledged += len(lines)
+        assert os.WIFSIGNALED(status) or status == 0, "a child failed, see above"
         return os.WIFSIGNALED(status)
 
     def report(self) -> dict[str, object]:
@@ -173,17 +187,6 @@ def check(journal: Journal, acks: Acks) -> None:
         here = [edit.status for edit in edits if edit.prompt == slot]
         assert here.count("live") == (1 if STANDING.intersection(here) else 0), (slot, here)
     assert all(len(patch.edits) == 2 for patch in journal.patches())
-
-
-def use_release(steps: int) -> None:
-    """The schema as of a later release: `steps` more tables."""
-    later = Migrations("lifelong")
-    later(name="m001_journal")(schema.m001_journal)
-    for number in range(steps):
-        later(name=f"m{number + 2:03}_extra")(
-            lambda db, n=number: db.execute(f"CREATE TABLE extra{n} (id INTEGER) STRICT")
-        )
-    schema.migrations = later
 
 
 def arm(point: str, nth: int, seed: float) -> None:

@@ -4,8 +4,10 @@
 
 Pairs of (edit's prompt, other prompt) with the edit's subject in both, subject masked; `same` asks
 for the same relation in other words, `other` for another relation of the same subject. No subject
-of these files is in the adapter's training data. Prints, per set: AUROC, the share of `same` that
-fires, the share of `other` that fires, and the share of `same` at 1, 3 and 5 % of `other`.
+of these files is in the training data. Prints, per set: AUROC, the share of `same` that fires, the
+share of `other` that fires, and the share of `same` at 1, 3 and 5 % of `other`. At the end, over
+all sets, `same` and `other` weighing alike: how often pairs of a score are `same`, in tenths, and
+the expected calibration error.
 """
 
 import json
@@ -22,25 +24,31 @@ from lifelong.encoder import load_encoder
 from lifelong.router import FIRES
 from lifelong.scope import scope_for
 from lifelong.subject import masked, normalise
+from lifelong.train.data import overlapping, relation_names
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "../shared/data"
 
-Pair = tuple[str, str]
+Pair = tuple[str, str, str]  # edit's clause, other clause, edit's target
 
 
 def main(data: Path = DATA) -> None:
-    """Print one JSON line a set."""
+    """Print one JSON line a set, and one about all."""
     encoder = load_encoder("minilm")
     scope = scope_for(encoder)
+    scored = []
     for name, (same, other) in sets(data).items():
-        texts = sorted({text for pair in same + other for text in pair})
+        texts = sorted({text for pair in same + other for text in pair[:2]})
         vectors = dict(zip(texts, encoder.encode(texts), strict=True))
         same_scores, other_scores = (
-            np.array([scope.score(vectors[b], vectors[a][None], masked=True)[0] for a, b in pairs])
-            for pairs in (same, other)
+            np.array(
+                [scope.score(vectors[b], vectors[a][None], [t], masked=True)[0] for a, b, t in some]
+            )
+            for some in (same, other)
         )
-        print(json.dumps({"set": name, **figures(same_scores, other_scores)}))
+        scored.append((same_scores, other_scores))
+        print(json.dumps({"set": name, **figures(same_scores, other_scores)}), flush=True)
+    print(json.dumps(reliability(*map(np.concatenate, zip(*scored, strict=True)))))
 
 
 def figures(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
@@ -59,12 +67,29 @@ def figures(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
     return found
 
 
+def reliability(same: np.ndarray, other: np.ndarray) -> dict[str, Any]:
+    """In tenths of the score: the share that is `same`; and how far score and share differ."""
+    scores = np.r_[same, other]
+    weights = np.r_[np.full(len(same), 0.5 / len(same)), np.full(len(other), 0.5 / len(other))]
+    truth = np.r_[np.ones(len(same)), np.zeros(len(other))]
+    tenth = np.minimum((scores * 10).astype(int), 9)
+    total = [
+        np.bincount(tenth, weights * part, 10) for part in (np.ones_like(scores), truth, scores)
+    ]
+    weight, true, said = total
+    return {
+        "share that is same, by tenth": np.round(true / np.maximum(weight, 1e-12), 2).tolist(),
+        "expected calibration error": round(float(np.abs(true - said).sum()), 4),
+    }
+
+
 def sets(data: Path) -> dict[str, tuple[list[Pair], list[Pair]]]:
     """Pairs per set: (same relation, other relation)."""
     return {
         "zsRE (KnowEdit)": knowedit(data / "zsre/knowedit-dev.jsonl"),
         "zsRE (MEND)": (mend(data / "zsre/mend-eval-portability-dev.jsonl"), []),
         "CounterFact": counterfact(data / "counterfact/full-fields-dev.jsonl"),
+        "Wikidata recent": knowedit(data / "knowedit/wiki-recent-dev.jsonl"),
         "Wikidata counterfacts": knowedit(data / "knowedit/wiki-counterfact-dev.jsonl"),
         "our corrections": corrections(ROOT / "examples/corrections.jsonl"),
     }
@@ -74,34 +99,35 @@ def knowedit(path: Path) -> tuple[list[Pair], list[Pair]]:
     """Rephrasings; probes about the subject that the edit does not entail."""
     same, other = [], []
     for record in lines(path):
-        subject = record["subject"]
+        subject, target = record["subject"], record["target_new"]
         if "rephrase_prompt" in record:
-            same += pair(record["prompt"], record["rephrase_prompt"], subject)
-        old = {normalise(answer) for answer in flat(record["ground_truth"])}
+            same += pair(record["prompt"], record["rephrase_prompt"], subject, target)
+        old = {normalise(answer) for answer in flat(record.get("ground_truth", []))}
         for probe in record["locality"].get("Relation_Specificity", []):
             if old.isdisjoint(normalise(answer) for answer in flat(probe["ground_truth"])):
-                other += pair(record["prompt"], probe["prompt"], subject)
+                other += pair(record["prompt"], probe["prompt"], subject, target)
     return same, other
 
 
 def mend(path: Path) -> list[Pair]:
     """Rephrasings."""
-    return [p for r in lines(path) for p in pair(r["src"], r["rephrase"], r["subject"])]
+    return [p for r in lines(path) for p in pair(r["src"], r["rephrase"], r["subject"], r["alt"])]
 
 
 def counterfact(path: Path) -> tuple[list[Pair], list[Pair]]:
-    """Paraphrases; prompts of other relations, one relation in three drawn per edit."""
-    rng = random.Random(0)
+    """Paraphrases; prompts of other relations that share no answers with the edit's."""
+    rng, names = random.Random(0), relation_names()
     rewrites = [(r["requested_rewrite"], r["paraphrase_prompts"]) for r in lines(path)]
     prompts = sorted({(rewrite["relation_id"], rewrite["prompt"]) for rewrite, _ in rewrites})
     same, other = [], []
     for rewrite, paraphrases in rewrites:
-        subject = rewrite["subject"]
+        subject, target = rewrite["subject"], rewrite["target_new"]["str"]
         prompt = rewrite["prompt"].format(subject)
-        same += [p for text in paraphrases for p in pair(prompt, text, subject)]
+        same += [p for text in paraphrases for p in pair(prompt, text, subject, target)]
+        settled = overlapping(names.get(rewrite["relation_id"], rewrite["relation_id"]))
         for relation, template in rng.sample(prompts, 3):
-            if relation != rewrite["relation_id"] and template != rewrite["prompt"]:
-                other += pair(prompt, template.format(subject), subject)
+            if names.get(relation, relation) not in settled and template != rewrite["prompt"]:
+                other += pair(prompt, template.format(subject), subject, target)
     return same, other
 
 
@@ -109,16 +135,16 @@ def corrections(path: Path) -> tuple[list[Pair], list[Pair]]:
     """Paraphrases; the probe about the same subject."""
     same, other = [], []
     for record in lines(path):
-        prompt, subject = record["prompt"], record["subject"]
-        same += [p for text in record["paraphrases"] for p in pair(prompt, text, subject)]
-        other += pair(prompt, record["locality"][0], subject)
+        prompt, subject, target = (record[key] for key in ("prompt", "subject", "target"))
+        same += [p for text in record["paraphrases"] for p in pair(prompt, text, subject, target)]
+        other += pair(prompt, record["locality"][0], subject, target)
     return same, other
 
 
-def pair(prompt: str, text: str, subject: str) -> list[Pair]:
+def pair(prompt: str, text: str, subject: str, target: str) -> list[Pair]:
     """Both clauses with the subject masked; nothing where one does not name it."""
     a, b = masked(prompt, subject), masked(text, subject)
-    return [(a, b)] if a and b else []
+    return [(a, b, target)] if a and b else []
 
 
 def flat(answers: str | Sequence[Any]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """How the store behaves with many edits: commits, bulk import, open, lookup, memory.
 
-    python tests/benchmarks/store_scale.py --edits 1000000 --vectors real.npy
+    python tests/benchmarks/store_scale.py --edits 1000000 \\
+        --prompts ../shared/data/counterfact/train.jsonl
 
-FILE holds real sentence vectors, (n, d) float32 of length 1; they are perturbed until there are
-enough. Without it they are random. A query is a perturbed stored vector (cosine about 0.9). Opening
+The prompts are encoded by MiniLM, and their vectors perturbed until there are enough. Without them
+the vectors are random. A query is a perturbed stored vector (cosine about 0.9). Opening
 and looking up run in a fresh process, which reports its peak memory: once building the index, once
 from its snapshot. Prints JSON; milliseconds are p50 / p99.
 """
@@ -31,7 +32,7 @@ Figures = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--edits", type=int, default=100_000)
-    parser.add_argument("--vectors", type=Path, metavar="FILE")
+    parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl")
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -40,7 +41,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lifelong.db"
-        figures = {"edits": options.edits, **measure_writing(path, options.edits, options.vectors)}
+        source = encoded(options.prompts) if options.prompts else random_vectors()
+        figures = {"edits": options.edits, **measure_writing(path, options.edits, source)}
         child = [sys.executable, __file__, "--child", str(path), "--queries", str(options.queries)]
         for name in ("index built", "index from snapshot"):
             done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
@@ -48,9 +50,20 @@ def main() -> None:
     print(json.dumps(figures, indent=2))
 
 
-def measure_writing(path: Path, n: int, real: Path | None) -> Figures:
+def encoded(prompts: Path) -> np.ndarray:
+    """The vector of each prompt, once."""
+    from lifelong.encoder import load_encoder  # only here: the measured processes have no torch
+
+    lines = prompts.read_text(encoding="utf-8").splitlines()
+    return load_encoder("minilm").encode(sorted({json.loads(line)["prompt"] for line in lines}))
+
+
+def random_vectors() -> np.ndarray:
+    return unit(np.random.default_rng(2).standard_normal((20_000, 384), dtype=np.float32))
+
+
+def measure_writing(path: Path, n: int, source: np.ndarray) -> Figures:
     rng = np.random.default_rng(0)
-    source = np.load(real) if real else unit(rng.standard_normal((20_000, 384), dtype=np.float32))
     with Journal.open(path, model="m", encoder="e") as journal:
         start = time.perf_counter()
         for first in range(0, n, BATCH):

@@ -1,10 +1,12 @@
-"""Tiny vectors and one-line edits."""
+"""Tiny vectors, one-line edits, a later release."""
 
 import numpy as np
+from sqlite_utils.migrations import Migrations
 
-from store import Edit, Hint, Journal
+from store import Edit, Hint, Journal, schema
 
 DIM = 8
+RELEASED = schema.migrations._migrations
 
 
 def unit(*seeds: int) -> np.ndarray:
@@ -22,3 +24,14 @@ def say(journal: Journal, target: str, *over: int, prompt: str = "Who runs Acme?
         supersedes={0: over},
     )
     return edit
+
+
+def later_release(steps: int = 1) -> Migrations:
+    """The schema of a version of this package that has so many more steps."""
+    later = Migrations("lifelong")
+    later._migrations = [*RELEASED]
+    for number in range(steps):
+        later(name=f"m{900 + number}_extra")(
+            lambda db, n=number: db.execute(f"CREATE TABLE extra{n} (id INTEGER) STRICT")
+        )
+    return later

@@ -78,6 +78,20 @@ def test_a_garbled_page_is_found(path: Path, journal: Journal, reopen: Reopen) -
         reopen().verify()
 
 
+@pytest.mark.parametrize("table", ["content", "payload"])
+def test_damage_that_changes_a_type_is_found(
+    path: Path, journal: Journal, reopen: Reopen, table: str
+) -> None:
+    say(journal, "Jane")
+    ((salt,),) = journal._file.rows(f"SELECT salt FROM {table}")
+    journal.close()
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(salt) - 1] ^= 1  # the last type in the row's header: text for blob
+    path.write_bytes(whole)
+    with pytest.raises(DamagedDatabase, match=r"not match (its|their) hash"):
+        reopen().verify()
+
+
 def test_a_changed_row_is_named(path: Path, journal: Journal, reopen: Reopen) -> None:
     for name in ("Jane", "John", "Joan"):
         say(journal, name)
@@ -132,6 +146,64 @@ def test_a_full_disk(journal: Journal) -> None:
     assert (journal.verify(), len(journal.edits())) == (1, 1)
     journal._file.rows("PRAGMA max_page_count = 100000")
     assert say(journal, "x" * 100_000).id == 2
+
+
+FILLS_THE_DISK = """
+import os, resource, sys
+from store import Edit, Journal, StoreError
+with Journal.open(sys.argv[1], model="m1", encoder="e1") as journal:
+    journal.record([Edit("Who runs Acme?", "Jane")], None)
+    room = os.path.getsize(sys.argv[1]) + 20_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    try:
+        journal.record([Edit("x" * 200_000, "John")], None)
+    except StoreError as error:
+        print(type(error).__name__, [edit.target for edit in journal.live()], flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    journal.record([Edit("x" * 200_000, "Joan")], None)
+"""
+
+
+def test_no_room_in_the_middle_of_a_commit(path: Path, reopen: Reopen) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS_THE_DISK, str(path)], capture_output=True, text=True
+    )
+    assert done.stdout == "StoreUnavailable ['Jane']\n", done.stderr
+    assert [edit.target for edit in reopen().live()] == ["Jane", "Joan"]
+    assert reopen().verify() == 2
+
+
+MIGRATES = """
+import sys
+from store import Journal, schema
+from tests.store.samples import later_release
+schema.migrations = later_release(3)
+sys.stdin.readline()
+with Journal.open(sys.argv[1], model="m1", encoder="e1") as journal:
+    print(journal.schema, journal.verify())
+"""
+
+
+def test_two_processes_migrate_at_once(path: Path, journal: Journal) -> None:
+    say(journal, "Jane")
+    journal.close()
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATES, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for _ in range(2)
+    ]
+    for child in both:
+        assert child.stdin is not None
+        child.stdin.write("now\n")
+        child.stdin.flush()
+    assert [child.communicate()[0] for child in both] == ["m902_extra 1\n"] * 2
+    copies = [copy.name for copy in path.parent.glob("*.before-*")]
+    assert copies == ["lifelong.db.before-m900_extra"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user to be refused")

@@ -160,3 +160,22 @@ def test_erasure_deletes_the_snapshot(journal: Journal) -> None:
     journal.erase([3])
     assert not journal.cache.exists()
     assert 3 not in open_index(journal, DIM).ids()
+
+
+@pytest.mark.usefixtures("large_at_10")
+def test_a_snapshot_serves_every_epoch(journal: Journal) -> None:
+    fill(journal, 20)
+    journal.retire(7)
+    open_index(journal, DIM)
+    for epoch in (15, 20, 21):
+        assert open_index(journal, DIM, epoch).ids() == journal.live_ids(epoch)
+
+
+@pytest.mark.usefixtures("large_at_10")
+def test_where_no_snapshot_can_be_kept_there_is_an_index(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(journal, 20)
+    journal.cache.write_text("in the way")
+    assert same_answers(open_index(journal, DIM), journal)
+    assert "No index snapshot can be kept" in caplog.text

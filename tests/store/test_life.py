@@ -21,6 +21,8 @@ from store import (
     NotWaiting,
     Stale,
     TooNarrow,
+    UnknownEdit,
+    WrongStatus,
 )
 from tests.store.samples import say, unit
 
@@ -195,6 +197,36 @@ def test_a_text_that_vanished_without_an_erasure_is_damage(journal: Journal) -> 
         journal.verify()
 
 
+DAMAGE = {
+    "its vector": "UPDATE content SET vector = zeroblob(length(vector)) WHERE edit = 2",
+    "its text": "UPDATE content SET body = replace(body, 'John', 'J\u00f6hn') WHERE edit = 2",
+    "no text": "DELETE FROM content WHERE edit = 2",
+    "its patch": "UPDATE payload SET bytes = zeroblob(9) WHERE patch = 2",
+    "no patch": "DELETE FROM payload WHERE patch = 2",
+    "its event": "DROP TRIGGER event_no_update; UPDATE event SET time = '' WHERE seq = 2",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_damage_is_found_in_instalments(journal: Journal, damage: str) -> None:
+    for name in ("Jane", "John", "Joan"):
+        say(journal, name)
+    journal.retire(1)
+    assert journal.damaged(0, 4) == []
+    journal._file._db.conn.executescript(damage)
+    assert journal.damaged(0, 4) == journal.damaged(1, 2) == [2]
+    assert journal.damaged(0, 1) == journal.damaged(2, 4) == []
+
+
+def test_an_erasure_is_no_damage(journal: Journal) -> None:
+    said = [Edit("secret", "Jane"), Edit("keep", "kept")]
+    journal.record(said, Hint("serac", ("secret", "kept")), unit(1, 2))
+    journal.erase([1])
+    assert journal.damaged(0, journal.epoch) == []
+    journal._file._db.conn.execute("UPDATE payload SET bytes = zeroblob(9)")
+    assert journal.damaged(0, journal.epoch) == [1, 2]
+
+
 def test_several_steps_are_one_transaction(journal: Journal) -> None:
     say(journal, "Jane")
 
@@ -240,3 +272,54 @@ def test_following_sees_every_commit_in_order(journal: Journal) -> None:
     listener.join()
     assert heard == journal.history()
     assert sorted(delays)[len(delays) // 2] < 0.2
+
+
+def test_a_caller_that_knows_better_arranges_who_stands_below_whom(journal: Journal) -> None:
+    for target in ("A", "B", "C"):
+        say(journal, target)
+    journal.arrange({1: 2, 2: 3, 3: None})
+    assert [edit.status for edit in journal.edits()] == ["superseded", "superseded", "live"]
+    epoch = journal.epoch
+    journal.arrange({1: 2, 2: 3, 3: None})
+    assert journal.epoch == epoch  # it was so already
+    journal.arrange({1: 3, 2: None})
+    assert [edit.status for edit in journal.edits()] == ["superseded", "live", "live"]
+    journal.retire(3)
+    assert [edit.status for edit in journal.edits()] == ["live", "live", "retired"]
+    assert journal.rose([1, 2, 3]) == {1: 1, 2: 2, 3: 3}  # nobody rose again by himself
+    journal.restore(3)
+    assert journal.rose([3]) == {3: journal.epoch}
+
+
+def test_an_arrangement_that_cannot_be_changes_nothing(journal: Journal) -> None:
+    tell(journal, "A", user=None, tenant=None)
+    tell(journal, "B", user="ann", tenant="red")
+    say(journal, "C")
+    journal.retire(3)
+    epoch = journal.epoch
+    for places, error in (
+        ({1: 2}, TooNarrow),
+        ({3: None}, WrongStatus),
+        ({2: 3}, WrongStatus),
+        ({9: None}, UnknownEdit),
+    ):
+        with pytest.raises(error):
+            journal.arrange(places)
+        assert journal.epoch == epoch
+
+
+@given(asker=AUDIENCES, other=AUDIENCES)
+def test_the_levels_of_an_audience_are_those_that_cover_it(
+    asker: Audience, other: Audience
+) -> None:
+    assert (other in asker.levels) == other.covers(asker)
+    assert asker.levels[0] == asker
+    assert asker.levels[-1] == Audience()
+
+
+def test_what_was_recorded_under_its_keys_is_found_before_anything_else(journal: Journal) -> None:
+    said = Edit("Who runs Acme?", "Dana", key="k")
+    assert journal.recorded_before([said]) == []
+    recorded = journal.record([said], None)
+    assert journal.recorded_before([said]) == recorded
+    assert journal.recorded_before([Edit("p", "A")]) == []

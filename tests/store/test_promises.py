@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlite_utils.migrations import Migrations
 from sqlite_utils.utils import sqlite3
 
 from store import (
@@ -21,7 +20,7 @@ from store import (
     WrongBase,
     schema,
 )
-from tests.store.samples import say, unit
+from tests.store.samples import later_release, say, unit
 
 Reopen = Callable[[], Journal]
 
@@ -170,30 +169,21 @@ def test_10_without_room_it_fails_closed_and_reads_on(journal: Journal) -> None:
     assert [e.target for e in journal.live()] == ["Jane"]
 
 
-@pytest.fixture
-def next_release(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version of this package whose schema has one more step."""
-    steps = Migrations("lifelong")
-    steps(name="m001_journal")(schema.m001_journal)
-    steps(name="m002_facts")(schema.m002_facts)
-    steps(name="m003_next")(lambda db: db.execute("CREATE TABLE extra (id INTEGER) STRICT"))
-    monkeypatch.setattr(schema, "migrations", steps)
-
-
 def test_11_a_migration_keeps_a_backup(
-    path: Path, journal: Journal, reopen: Reopen, request: pytest.FixtureRequest
+    path: Path, journal: Journal, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(journal, "Jane")
-    Path(f"{path}.before-m003_next").write_text("left by a migration that died")
-    request.getfixturevalue("next_release")
+    backup = Path(f"{path}.before-m900_extra")
+    backup.write_text("left by a migration that died")
+    monkeypatch.setattr(schema, "migrations", later_release())
     with pytest.raises(SchemaTooOld, match="lifelong store migrate"):
         Journal.read(path)
     assert [e.target for e in reopen().live()] == ["Jane"]
     assert reopen().verify() == 1
-    with sqlite3.connect(f"{path}.before-m003_next") as backup:
-        assert backup.execute("SELECT count(*) FROM event").fetchone() == (1,)
-        assert not backup.execute("SELECT 1 FROM sqlite_master WHERE name = 'extra'").fetchall()
-    backup.close()
+    with sqlite3.connect(backup) as old:
+        assert old.execute("SELECT count(*) FROM event").fetchone() == (1,)
+        assert not old.execute("SELECT 1 FROM sqlite_master WHERE name = 'extra0'").fetchall()
+    old.close()
 
 
 def test_12_another_base_model_is_refused(path: Path, journal: Journal) -> None:

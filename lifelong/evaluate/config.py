@@ -1,0 +1,34 @@
+"""What a run is asked to do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Order = Literal["given", "shuffled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The options of `lifelong eval`. `edits` (None: all) and `checkpoints` count records.
+
+    Without checkpoints, the end is the only one.
+    """
+
+    file: Path
+    out: Path
+    model: str = "smollm2-135m"
+    encoder: str = "minilm"
+    method: str = "serac"
+    protocol: str = "chat"
+    edits: int | None = None
+    checkpoints: tuple[int, ...] = ()
+    seed: int = 0
+    order: Order = "given"
+    batch: int = 1
+    baselines: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    probes: int = 100
+    scalability: int = 20
+    perplexity: Path | None = None
+    all_probes: bool = False

@@ -1,0 +1,76 @@
+"""The only file that touches modules: look at what goes through them, or replace what comes out.
+
+Everything here ends with its `with` block, whatever is raised in it, and acts only in the thread
+that opened it: others may run the same model meanwhile.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from threading import get_ident
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+Before = Callable[[tuple[Any, ...], dict[str, Any]], None]  # what a module is called with
+After = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]  # (input, output) -> output
+
+_NONE: Mapping[nn.Module, Any] = MappingProxyType({})
+
+
+@contextmanager
+def tracing(
+    *,
+    before: Mapping[nn.Module, Before] = _NONE,
+    after: Mapping[nn.Module, After] = _NONE,
+    stop: nn.Module | None = None,
+) -> Iterator[None]:
+    """Show each module's call to `before` and its result to `after`, which may replace it.
+
+    A result that is a tuple is shown and replaced in its first place. Once `stop` is done, the rest
+    of the block is skipped.
+    """
+    with ExitStack() as undo:
+        for module, look in before.items():
+            handle = module.register_forward_pre_hook(_pre_hook(look), with_kwargs=True)
+            undo.callback(handle.remove)
+        for module, act in after.items():
+            undo.callback(module.register_forward_hook(_hook(act)).remove)
+        if stop is not None:
+            undo.callback(stop.register_forward_hook(_hook(_stop)).remove)
+        with suppress(_Stopped):
+            yield
+
+
+class _Stopped(Exception):
+    pass
+
+
+def _stop(_input: torch.Tensor, _output: torch.Tensor) -> None:
+    raise _Stopped
+
+
+def _pre_hook(look: Before) -> Callable[..., None]:
+    mine = get_ident()
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if get_ident() == mine:
+            look(args, kwargs)
+
+    return hook
+
+
+def _hook(act: After) -> Callable[..., Any]:
+    mine = get_ident()
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if get_ident() != mine:
+            return None
+        shown = output[0] if isinstance(output, tuple) else output
+        given = act(args[0] if args else shown, shown)
+        if given is None:
+            return None
+        return (given, *output[1:]) if isinstance(output, tuple) else given
+
+    return hook

@@ -1,0 +1,482 @@
+"""What the locate-and-write methods share: keys, target values, and the write that joins them.
+
+An MLP's output matrix W is read as a memory: the input at the subject's last token is a *key* k,
+the output Wk its *value* (Meng et al. 2022). An edit finds the value v* under which the model says
+the target, and changes W so that it answers k with v*, and all other keys as before.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lifelong.errors import UpdateRejected
+from lifelong.hooks import tracing
+from lifelong.lm import LM, Role
+from lifelong.methods.wording import Wording
+from lifelong.moments import Moment
+from store import Factors
+
+ROWS = 96  # wordings that run as one batch
+
+_FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
+
+
+class Blocks:
+    """Some blocks of the model over fixed rows of tokens; what lies below is computed once.
+
+    `start` (B, S, H) is what enters the first of them.
+    """
+
+    def __init__(
+        self, lm: LM, layers: range, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]
+    ) -> None:
+        """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
+        again and again; the heads' keys and values are kept."""
+        self._modules = {layer: lm.module("block", layer) for layer in layers}
+        before, seen = _padded(heads, left=True, least=1)
+        ids, ahead = _padded(tails, left=False)
+        mask = torch.cat([seen, ahead], dim=1).to(lm.device)
+        places = (mask.cumsum(1) - 1).clamp(min=0)
+        run = lm.model.base_model
+        with torch.no_grad():
+            cache = run(
+                input_ids=before.to(lm.device),
+                attention_mask=mask[:, : before.shape[1]],
+                position_ids=places[:, : before.shape[1]],
+                use_cache=True,
+            ).past_key_values
+            past = _Past(cache, layers)
+            self._calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+            looks = {m: self._keeper(n, cache, past) for n, m in self._modules.items()}
+            with tracing(before=looks, stop=self._modules[layers[-1]]):
+                run(
+                    input_ids=ids.to(lm.device),
+                    attention_mask=mask,
+                    position_ids=places[:, before.shape[1] :],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+
+    def _keeper(self, layer: int, cache: object, past: "_Past") -> Callable[..., None]:
+        def keep(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named = {k: past if v is cache else v for k, v in kwargs.items()}
+            if "hidden_states" in named:
+                args = (named.pop("hidden_states"), *args)
+            if layer == min(self._modules):
+                self.start: torch.Tensor = args[0]
+            self._calls[layer] = (tuple(past if a is cache else a for a in args[1:]), named)
+
+        return keep
+
+    def run(self, hidden: torch.Tensor, first: int | None = None) -> torch.Tensor:
+        """What leaves the last block when `hidden` (B, S, H) enters the first, or block `first`."""
+        for layer in sorted(self._modules):
+            if first is None or layer >= first:
+                hidden = self.step(hidden, layer)
+        return hidden
+
+    def only(self, rows: torch.Tensor) -> "Blocks":
+        """The same for some of the rows, (n,) indices."""
+        few, batch = copy(self), len(self.start)
+
+        def cut(value: Any) -> Any:
+            if isinstance(value, (tuple, list)):
+                return tuple(cut(part) for part in value)
+            if isinstance(value, torch.Tensor) and value.ndim > 1 and len(value) == batch:
+                return value[rows]
+            return value.only(rows) if isinstance(value, _Past) else value
+
+        few.start = self.start[rows]
+        few._calls = {
+            layer: (cut(args), {name: cut(value) for name, value in kwargs.items()})
+            for layer, (args, kwargs) in self._calls.items()
+        }
+        return few
+
+    def step(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        """What leaves block `layer`."""
+        args, kwargs = self._calls[layer]
+        out = self._modules[layer](hidden, *args, **kwargs)
+        left: torch.Tensor = out[0] if isinstance(out, tuple) else out
+        return left
+
+
+class _Past:
+    """The keys and values of the heads, as attention asks a cache for them; it never grows."""
+
+    def __init__(self, cache: Any, layers: range) -> None:
+        # Rows without a head are all padding there, and attention over nothing may be no number.
+        self._kept = {
+            n: (cache.layers[n].keys.nan_to_num(), cache.layers[n].values.nan_to_num())
+            for n in layers
+        }
+
+    def only(self, rows: torch.Tensor) -> "_Past":
+        few = copy(self)
+        few._kept = {n: (keys[rows], values[rows]) for n, (keys, values) in self._kept.items()}
+        return few
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both (B, heads, P + S, d)."""
+        old_keys, old_values = self._kept[layer_idx]
+        return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
+
+
+def _padded(
+    rows: Sequence[Sequence[int]], *, left: bool, least: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask (B, longest row, but at least `least`)."""
+    width = max(least, *map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(rows):
+        at = slice(width - len(tokens), width) if left else slice(0, len(tokens))
+        ids[row, at] = torch.tensor(list(tokens), dtype=torch.long)
+        mask[row, at] = 1
+    return ids, mask
+
+
+# --- target values --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Search:
+    """How target values are sought; the defaults are MEMIT's."""
+
+    sites: tuple[Role, ...] = ("block",)  # outputs that are shifted, all at one layer
+    steps: int = 25
+    rate: float = 0.5  # Adam's
+    clamp: float = 0.75  # the longest shift, as a share of what it shifts
+    decay: float = 0.5
+    kl: float = 0.0625  # the weight of "{subject} is a" staying what it is
+    enough: float = 0.05  # the loss at which an edit is done
+    said: float = 1.0  # the weight of a target token that is the likeliest already
+
+
+@dataclass(frozen=True)
+class Values:
+    """Per site, (N, H): what the bare wordings give at the subject, and the shift that is sought.
+
+    `loss` (N,) is the last seen of every edit.
+    """
+
+    before: Mapping[Role, torch.Tensor]
+    shift: Mapping[Role, torch.Tensor]
+    loss: torch.Tensor
+
+
+@torch.inference_mode(False)  # whatever the caller has switched off
+@torch.enable_grad()
+def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
+    """The values at the subject's last token of `layer` under which every target is said.
+
+        loss = mean NLL of the target's tokens + kl KL(before || now | "{subject} is a")
+               + decay |shift| / |value|^2
+
+    Adam on all edits together; one that is done is left alone. The clamp follows every step, the
+    last of which only evaluates.
+    """
+    n = 1 + max(text.edit for text in texts)
+    asked = sum(text.kind != "essence" for text in texts) / n  # the wordings of one edit
+    groups = [_Group(lm, part, layer, how.sites, asked) for part in _grouped(texts)]
+    before = {site: torch.zeros(n, lm.hidden, device=lm.device) for site in how.sites}
+    for group in groups:
+        for site, seen in group.seen.items():
+            before[site][group.edit[group.bare]] = seen[group.bare]
+    size = {site: value.norm(dim=1, keepdim=True) for site, value in before.items()}
+    shifts = {site: _Shift(torch.zeros_like(value), how.rate) for site, value in before.items()}
+    loss = torch.full((n,), torch.inf, device=lm.device)
+    todo = torch.ones_like(loss, dtype=torch.bool)
+    for step in range(how.steps):
+        leaves = {site: shift.leaf() for site, shift in shifts.items()}
+        now = torch.stack([how.decay * leaves[s].norm(dim=1) / size[s][:, 0] ** 2 for s in leaves])
+        now = now.sum(0)
+        now.sum().backward()
+        now = now.detach()
+        groups = [kept for group in groups if (kept := group.only(todo))]
+        for group in groups:
+            part = group.loss(leaves, how, n)
+            part.sum().backward()
+            now += part.detach()
+        loss = torch.where(todo, now, loss)
+        todo = loss > how.enough
+        if step == how.steps - 1 or not todo.any():
+            break
+        for site, leaf in leaves.items():
+            shifts[site].step(leaf.grad, todo, how.clamp * size[site])
+    return Values(before, {site: shift.value for site, shift in shifts.items()}, loss)
+
+
+class _Shift:
+    """Adam (Kingma and Ba, 2015) on rows of which some are done."""
+
+    def __init__(self, value: torch.Tensor, rate: float) -> None:
+        self.value = value
+        self._rate = rate
+        self._mean = torch.zeros_like(value)
+        self._square = torch.zeros_like(value)
+        self._steps = 0
+
+    def leaf(self) -> torch.Tensor:
+        # The norm of nothing has no slope: begin a hair away from it.
+        return (self.value + 1e-12).requires_grad_()
+
+    def step(self, slope: torch.Tensor | None, todo: torch.Tensor, longest: torch.Tensor) -> None:
+        assert slope is not None
+        self._steps += 1
+        self._mean = 0.9 * self._mean + 0.1 * slope
+        self._square = 0.999 * self._square + 0.001 * slope**2
+        mean = self._mean / (1 - 0.9**self._steps)
+        root = (self._square / (1 - 0.999**self._steps)).sqrt() + 1e-8
+        moved = self.value - self._rate * mean / root
+        moved = moved * (longest / moved.norm(dim=1, keepdim=True)).clamp(max=1.0)
+        self.value = torch.where(todo[:, None], moved, self.value)
+
+
+class _Group:
+    """Some wordings, alike in length, as one batch through the blocks from `layer` up."""
+
+    def __init__(
+        self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role], asked: float
+    ) -> None:
+        self._lm, self._asked = lm, asked
+        self._sites = {site: lm.module(site, layer) for site in sites}
+        self._blocks = Blocks(
+            lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
+        )
+        self.seen: dict[Role, torch.Tensor] = {}
+        self._place(texts)
+        with torch.no_grad(), tracing(after={m: self._see(s) for s, m in self._sites.items()}):
+            self._essence = self._logits(self._blocks.run(self._blocks.start), *self._last)
+
+    def _place(self, texts: Sequence[Wording]) -> None:
+        """Which rows are bare; where labels are predicted, which, and how much each weighs."""
+        self._texts, device = texts, self._lm.device
+        self.edit = torch.tensor([t.edit for t in texts], device=device)
+        self.bare = torch.tensor([t.kind == "bare" for t in texts], device=device)
+        spots = [
+            (row, len(t.tail) - len(t.labels) + i, label, 1 / (self._asked * len(t.labels)))
+            for row, t in enumerate(texts)
+            for i, label in enumerate(t.labels)
+        ]
+        places = torch.tensor([spot[:3] for spot in spots], device=device).reshape(-1, 3)
+        self._spots, self._labels = places[:, :2].unbind(1), places[:, 2]
+        self._weights = torch.tensor([spot[3] for spot in spots], device=device)
+        ends = [(row, len(t.tail) - 1) for row, t in enumerate(texts) if t.kind == "essence"]
+        self._last = torch.tensor(ends, device=device, dtype=torch.long).reshape(-1, 2).unbind(1)
+
+    def only(self, todo: torch.Tensor) -> "_Group | None":
+        """The rows of the edits that are not done; None where there are none."""
+        kept = todo[self.edit]
+        if kept.all():
+            return self
+        if not kept.any():
+            return None
+        rows, few = kept.nonzero()[:, 0], copy(self)
+        few._blocks = self._blocks.only(rows)
+        few._essence = self._essence[kept[self._last[0]]]
+        few._place([self._texts[row] for row in rows.tolist()])
+        return few
+
+    def loss(self, shift: Mapping[Role, torch.Tensor], how: Search, n: int) -> torch.Tensor:
+        """What these wordings add to the loss of each of `n` edits, (n,)."""
+        acts = {module: self._shifted(shift[site]) for site, module in self._sites.items()}
+        with tracing(after=acts):
+            out = self._blocks.run(self._blocks.start)
+        said = self._logits(out, *self._spots)
+        nll = -said.gather(1, self._labels[:, None])[:, 0] * self._weights
+        nll = torch.where(said.argmax(1) == self._labels, how.said * nll, nll)
+        loss = out.new_zeros(n, dtype=torch.float32)
+        loss = loss.index_add(0, self.edit[self._spots[0]], nll)
+        drift = (self._essence.exp() * (self._essence - self._logits(out, *self._last))).sum(1)
+        return loss.index_add(0, self.edit[self._last[0]], how.kl * drift)
+
+    def _logits(self, out: torch.Tensor, rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (n, vocabulary) at some positions: the head is dear."""
+        normed = self._lm.module("final_norm")(out[rows, at])
+        return self._lm.head(normed).float().log_softmax(-1)
+
+    def _shifted(self, shift: torch.Tensor) -> Callable[..., torch.Tensor]:
+        def act(_input: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+            subject = out[:, :1] + shift[self.edit].to(out.dtype)[:, None]
+            return torch.cat([subject, out[:, 1:]], dim=1)
+
+        return act
+
+    def _see(self, site: Role) -> Callable[..., None]:
+        def look(_input: torch.Tensor, out: torch.Tensor) -> None:
+            self.seen[site] = out[:, 0].float()
+
+        return look
+
+
+def _grouped(texts: Sequence[Wording]) -> Iterator[Sequence[Wording]]:
+    """Batches of wordings that are alike in length: padding costs as much as text."""
+    ordered = sorted(texts, key=lambda t: (len(t.tail), len(t.head), t.edit))
+    return (ordered[i : i + ROWS] for i in range(0, len(ordered), ROWS))
+
+
+# --- the write ------------------------------------------------------------------------------------
+
+SPAN = 5  # layers that a batch is spread over
+
+Solve = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+# (layer, keys (N, in)) -> v (N, in) and mix (N, N), both float64: see `store.Factors`
+
+
+def early(lm: LM) -> list[int]:
+    """The last of the first quarter of the blocks (3 to 7 of 30): facts are recalled there.
+
+    Where MLP outputs are normed before they are added, what a block gives does not follow from the
+    write, so one layer must do.
+    """
+    last = lm.layers // 4
+    layers = range(max(0, last - SPAN + 1), last + 1)
+    return [last] if normed(lm) else list(layers)
+
+
+def normed(lm: LM) -> bool:
+    """Whether this family norms what its MLPs give."""
+    return lm.layout is not None and lm.layout.mlp_normed
+
+
+def identity_plus(gram: torch.Tensor) -> torch.Tensor:
+    """I + gram: edits that are weighed against something give way to it and to each other."""
+    return gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+
+def write(
+    lm: LM,
+    texts: Sequence[Wording],
+    wanted: torch.Tensor,
+    layers: Sequence[int],
+    solve: Solve,
+    *,
+    site: Role = "block",
+    share: Callable[[int], float] = lambda left: 1 / left,
+) -> dict[str, Factors]:
+    """Changes of the MLP output matrices of `layers` that bring `site` of the last to `wanted`.
+
+    In order: every layer takes its `share` of what is still missing from (N, H), measured with the
+    changes below it in place. The model itself is not touched: changes run beside its matrices.
+    """
+    kinds = dict.fromkeys(t.kind for t in texts if t.kind != "essence")
+    parts = [
+        _Part(lm, part, range(layers[0], layers[-1] + 1))
+        for kind in kinds
+        for part in _grouped([t for t in texts if t.kind == kind])
+    ]
+    factors = {}
+    for place, layer in enumerate(layers):
+        keys = _mean_keys(parts, layer, len(wanted))
+        now = torch.empty_like(wanted)
+        for part in parts:
+            if part.kind == "bare":
+                now[part.edit] = part.reach(layer, layers[-1], site)
+        missing = (wanted - now) * share(len(layers) - place)
+        change = _factors(missing, keys, *solve(layer, keys))
+        factors[f"{lm.path('mlp_out', layer)}.weight"] = change
+        if layer != layers[-1]:
+            for part in parts:
+                part.advance(layer, change)
+    return factors
+
+
+class _Part:
+    """Wordings of one kind, up to the subject, on their way through the layers that are edited."""
+
+    def __init__(self, lm: LM, texts: Sequence[Wording], layers: range) -> None:
+        self._lm = lm
+        self.kind = texts[0].kind
+        self.edit = torch.tensor([t.edit for t in texts], device=lm.device)
+        self._at = [len(t.head) for t in texts]
+        rows = [(*t.head, t.tail[0]) for t in texts]
+        self._blocks = Blocks(lm, layers, [()] * len(rows), rows)
+        self._layer, self._hidden = layers[0], self._blocks.start
+
+    def keys(self, layer: int) -> torch.Tensor:
+        """What enters the MLP's output matrix of `layer` at the subject, (B, in)."""
+        hidden = self._raise(layer)
+        found: list[torch.Tensor] = []
+        module = self._lm.module("mlp_out", layer)
+        with tracing(after={module: lambda entered, _: found.append(entered)}, stop=module):
+            self._blocks.step(hidden, layer)
+        return self._subject(found[0])
+
+    def reach(self, layer: int, last: int, site: Role) -> torch.Tensor:
+        """What `site` of layer `last` gives at the subject, (B, H)."""
+        found: list[torch.Tensor] = []
+        module = self._lm.module(site, last)
+        with torch.no_grad(), tracing(after={module: lambda _, out: found.append(out)}):
+            self._blocks.run(self._raise(layer), layer)
+        return self._subject(found[0])
+
+    def advance(self, layer: int, change: Factors) -> None:
+        """Go through `layer` with `change` beside its matrix."""
+        down, up = _beside(change, self._hidden)
+        module = self._lm.module("mlp_out", layer)
+        with torch.no_grad(), tracing(after={module: lambda x, out: out + x @ down @ up}):
+            self._hidden = self._blocks.step(self._raise(layer), layer)
+        self._layer = layer + 1
+
+    def _raise(self, layer: int) -> torch.Tensor:
+        """What enters `layer`: blocks between the edited ones are passed on the way."""
+        with torch.no_grad():
+            while self._layer < layer:
+                self._hidden = self._blocks.step(self._hidden, self._layer)
+                self._layer += 1
+        return self._hidden
+
+    def _subject(self, found: torch.Tensor) -> torch.Tensor:
+        return found[range(len(found)), self._at].detach().float()
+
+
+def weigh(known: Moment, keys: torch.Tensor) -> torch.Tensor:
+    """(C^-1 k)^T for every key: (N, in), float64. Directions that no text shows get a floor."""
+    matrix = known.matrix.to(keys.device)
+    floor = _FLOOR * matrix.diagonal().mean()
+    whole = matrix + floor * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    return torch.cholesky_solve(keys.T.double(), torch.linalg.cholesky(whole)).T
+
+
+def _mean_keys(parts: Sequence[_Part], layer: int, n: int) -> torch.Tensor:
+    """(n, in): the mean over wordings of one kind, then over kinds, so that each kind counts."""
+    kinds: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    for part in parts:
+        kinds.setdefault(part.kind, []).append((part.edit, part.keys(layer)))
+    means = []
+    for found in kinds.values():
+        edit, keys = (torch.cat(column) for column in zip(*found, strict=True))
+        total = keys.new_zeros(n, keys.shape[1]).index_add(0, edit, keys)
+        means.append(total / torch.bincount(edit, minlength=n)[:, None])
+    return torch.stack(means).mean(0)
+
+
+def _factors(
+    missing: torch.Tensor, keys: torch.Tensor, v: torch.Tensor, mix: torch.Tensor
+) -> Factors:
+    """As the store keeps them. Raises UpdateRejected for what is no number."""
+    if not all(torch.isfinite(part).all() for part in (missing, keys, v, mix)):
+        raise UpdateRejected(
+            "The values that were sought are no numbers.",
+            "Nothing was installed; use float32, other facts, or a memory method.",
+        )
+    return Factors(
+        u=missing.T.float().cpu().numpy(),
+        v=v.T.float().cpu().numpy(),
+        mix=mix.double().cpu().numpy(),
+        owner=np.arange(len(missing)),
+        keys=keys.T.float().cpu().numpy(),
+    )
+
+
+def _beside(change: Factors, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`x @ down @ up` is what `change` adds to an output: (in, r) and (r, out)."""
+    up = np.linalg.solve(change.mix.T, change.u.T.astype(np.float64)).astype(np.float32)
+    return torch.from_numpy(change.v).to(like), torch.from_numpy(up).to(like)

@@ -1,0 +1,55 @@
+"""MEMIT: Mass-Editing Memory in a Transformer (Meng et al., 2023; survey Eq. 27).
+
+    R = (z* - z) / (layers left)                 z: the last edited block's output at the subject
+    W <- W + R K^T (weight C + K K^T)^-1         layer after layer, each time with z and K anew
+
+Many edits are written at once, spread over several layers. For every edit a value z* is sought
+under which the model says the target; each layer takes an equal share of what is still missing,
+weighing its new keys K against C, the second moment of all keys it already answers to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from lifelong import moments
+from lifelong.lm import LM, Role
+from lifelong.methods.keys_values import Search, early, identity_plus, normed, seek, weigh, write
+from lifelong.methods.wording import wordings
+from store import Delta, Edit, StoredPatch
+
+SEARCH = Search()
+
+
+@dataclass(frozen=True, slots=True)
+class Memit:
+    """One change of rank (number of edits) in each of a few early layers."""
+
+    name: ClassVar[str] = "memit"
+    by_subject: ClassVar[bool] = True
+
+    search: Search = SEARCH
+    weight: float = 100.0  # of C, which stands for the answers that shall stay
+
+    def prepare(self, lm: LM) -> None:
+        """C of the layers."""
+        moments.ensure(lm, early(lm))
+
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta:
+        """All edits in one change."""
+        layers = early(lm)
+        site: Role = "mlp_out" if normed(lm) else "block"
+        texts = wordings(lm, edits)
+        values = seek(lm, texts, layers[-1], replace(self.search, sites=(site,)))
+        known = {layer: moments.moment(lm, layer) for layer in layers}
+
+        def solve(layer: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            weighed = weigh(known[layer], keys) / self.weight  # ((weight C)^-1 K)^T
+            return weighed, identity_plus(keys.double() @ weighed.T)
+
+        wanted = values.before[site] + values.shift[site]
+        factors = write(lm, texts, wanted, layers, solve, site=site)
+        facts = {"moments": known[layers[-1]].id, "loss": values.loss.tolist()}
+        return Delta(self.name, factors, facts)

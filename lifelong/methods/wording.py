@@ -1,0 +1,131 @@
+"""The texts in which a fact is taught, as tokens cut where the subject ends.
+
+    context + "The mother tongue of Danielle Darrieux is" + " English"
+    '--------------- head -------------------''---- tail -----''labels'
+                                             ^ the subject's last token
+
+A locate-and-write method acts at that token only, so what stands before it is computed once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lifelong.errors import BadEdit, SubjectMissing, WeightsUnfit
+from lifelong.lm import LM
+from lifelong.subject import SubjectGate
+from store import Edit
+
+Kind = Literal["bare", "context", "chat", "essence"]
+
+OPENERS = ("The", "Because", "Today", "It is said that")  # the model continues them itself
+CONTEXT_TOKENS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """One text about the edit at position `edit`; `labels` are predicted from the end of it.
+
+    `tail` begins with the subject's last token and ends with all labels but the last.
+    """
+
+    edit: int
+    kind: Kind
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+def wordings(lm: LM, edits: Sequence[Edit]) -> list[Wording]:
+    """Every text of every edit: as it is, behind contexts, in a chat, and what the subject is.
+
+    Raises SubjectMissing, BadEdit (the target makes no tokens), WeightsUnfit (slow tokenizer).
+    """
+    openings = contexts(lm)
+    found = []
+    for position, edit in enumerate(edits):
+        subject = _mention(edit)
+        found.append(_cut(lm, position, "bare", edit.prompt, subject, edit.target))
+        found += [
+            _cut(lm, position, "context", f"{opening}. {edit.prompt}", subject, edit.target)
+            for opening in openings
+        ]
+        if lm.has_chat:
+            asked = lm.chat.render([{"role": "user", "content": edit.prompt}])
+            found.append(_cut(lm, position, "chat", asked, subject, edit.target))
+        found.append(_cut(lm, position, "essence", f"{subject} is a", subject, ""))
+    return found
+
+
+def contexts(lm: LM) -> list[str]:
+    """What the model itself says after some openers, greedily: texts it would meet."""
+    said = []
+    for opener in OPENERS:
+        ids = torch.tensor([lm.tokenizer.encode(opener)], device=lm.device)
+        start = ids.shape[1]
+        with torch.no_grad():
+            for _ in range(CONTEXT_TOKENS):
+                hidden = lm.model.base_model(input_ids=ids, use_cache=False)[0]
+                ids = torch.cat([ids, lm.head(hidden[:, -1:]).argmax(-1)], dim=1)
+        more = lm.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
+        said.append(f"{opener}{more}".strip())
+    return said
+
+
+def _mention(edit: Edit) -> str:
+    """The subject as the prompt spells it."""
+    if not edit.subject:
+        raise SubjectMissing(
+            f"{edit.prompt!r} names no subject, and this method writes at one.",
+            "Give `subject`, as it stands in the prompt.",
+        )
+    if edit.subject in edit.prompt:
+        return edit.subject
+    gate = SubjectGate()
+    gate.add(edit.subject)
+    if not (found := gate.find(edit.prompt)):
+        raise SubjectMissing(
+            f"The subject {edit.subject!r} is not in the prompt {edit.prompt!r}.",
+            "Give it as it stands in the prompt, or use a memory method.",
+        )
+    return edit.prompt[found[0].spans[0][0] : found[0].spans[-1][1]]
+
+
+def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) -> Wording:
+    """The tokens of `text` and of the target behind it. The last mention of the subject counts."""
+    if not lm.tokenizer.is_fast:
+        raise WeightsUnfit("This tokenizer tells no character offsets.", "Load a fast one.")
+    encoded = lm.tokenizer(
+        f"{text}{_gap(text, target)}{target}",
+        return_offsets_mapping=True,
+        add_special_tokens=kind != "chat",
+    )
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    start = text.rindex(subject)
+    last = max(i for i, (a, b) in enumerate(offsets) if a < start + len(subject) and b > start)
+    body = [i for i, (_, b) in enumerate(offsets) if b > len(text)]
+    cut = body[0] if body else len(ids) - _closing(lm, ids)
+    labels = tuple(ids[i] for i in body)
+    if kind != "essence" and not labels:
+        raise BadEdit(f"The target {target!r} makes no tokens of this model.", "Give another one.")
+    if cut <= last:
+        raise BadEdit(
+            f"The target {target!r} melts into the subject {subject!r}.",
+            "End the prompt with a space or a word after the subject.",
+        )
+    return Wording(edit, kind, tuple(ids[:last]), (*ids[last:cut], *labels[:-1]), labels)
+
+
+def _gap(text: str, target: str) -> str:
+    return " " if target and not text[-1:].isspace() else ""
+
+
+def _closing(lm: LM, ids: Sequence[int]) -> int:
+    """Special tokens that the tokenizer puts behind a text."""
+    special = set(lm.tokenizer.all_special_ids)
+    n = 0
+    while n < len(ids) and ids[len(ids) - 1 - n] in special:
+        n += 1
+    return n

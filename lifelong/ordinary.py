@@ -1,0 +1,48 @@
+"""What people say every day: no correction is about any of it, so none may fire on it.
+
+No two sentences share a topic, and no name occurs: an edit that fires on several of them has a
+scope without bounds.
+"""
+
+ORDINARY: tuple[str, ...] = (
+    "Hello, how are you today?",
+    "Thank you very much for your help.",
+    "Can you write a short poem about autumn leaves?",
+    "How long should I boil an egg?",
+    "What is the best way to learn to swim?",
+    "Please correct the grammar of this sentence: he go to school.",
+    "I feel tired. What could I do about it?",
+    "Why is the sky blue during the day?",
+    "Give me three ideas for a birthday party.",
+    "How do I remove a red wine stain from a shirt?",
+    "What is seven times eight?",
+    "Explain photosynthesis to a child.",
+    "The train was late again this morning.",
+    "Which exercises are good for a stiff neck?",
+    "Write an email that asks my landlord to repair the heating.",
+    "How do bees make honey?",
+    "What is the difference between a simile and a metaphor?",
+    "My neighbour plays loud music at night.",
+    "Summarise the plot of a story about a lost dog.",
+    "How can I save money on groceries?",
+    "What does the word serendipity mean?",
+    "Could you speak more slowly, please?",
+    "Is it going to rain tomorrow?",
+    "Tell me a joke about computers.",
+    "How do I change a flat bicycle tyre?",
+    "Which vegetables grow well in the shade?",
+    "The soup needs a little more salt.",
+    "What are the rules of chess for beginners?",
+    "How often should a houseplant be watered?",
+    "Translate good night into another language.",
+    "Why do cats purr?",
+    "I would like to practise for a job interview.",
+    "How is glass made?",
+    "What should I pack for a weekend in the mountains?",
+    "Describe a quiet street after snowfall.",
+    "How many minutes are there in a week?",
+    "What makes bread rise?",
+    "Suggest a name for a small bakery.",
+    "How does a microwave oven heat food?",
+    "That was a wonderful concert.",
+)

@@ -24,7 +24,7 @@ from lifelong.models import Report, digest, loading, resolve
 Vectors = NDArray[np.float32]
 
 
-ADAPTER = files("lifelong").joinpath("weights/scope.safetensors")  # made by `lifelong train scope`
+ADAPTER = files("lifelong").joinpath("trained/scope.safetensors")  # made by `lifelong train scope`
 HEAD = "head."  # keys there that are no factors of the adapter
 
 

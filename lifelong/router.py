@@ -186,7 +186,10 @@ class Router:
         return self._index.vectors([edit.id for edit in edits])
 
     def route(self, prompts: Sequence[str], asker: Audience = EVERYONE) -> list[Route]:
-        """A route a prompt; one encoder call in all, none where the gate rules every edit out."""
+        """A route a prompt; one encoder call for all questions, none where the gate rules all out.
+
+        The classifier may read the targets of the edits that are near.
+        """
         shelves = self._seen(asker)
         asked = [self._questions(prompt, shelves) for prompt in prompts]
         texts = [text for questions in asked for text, _, _ in questions]

@@ -7,7 +7,7 @@
 The gate has settled *whom* a prompt is about; what is left is whether it asks for the same
 *relation*. SERAC (Mitchell et al. 2022, survey Eq. 14) answers that by a similarity of embeddings.
 The vector b is journalled with the edit. The target tells what kind of answer the edit gives:
-"this, the" asks for an instrument where the target is one.
+"this, the" is likelier to ask for an instrument where the target is one.
 """
 
 from collections.abc import Mapping, Sequence

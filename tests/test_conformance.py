@@ -292,6 +292,7 @@ def test_proposing_undoing_and_reopening_are_exact(
     before, random = state_of(model), torch.get_rng_state()
     proposed(row.method, model)
     assert state_of(model) == before
+    assert all(weight.grad is None for weight in model.parameters())
     edit = model.edit(ASKED, TARGET, subject="Acme", method=row.method)
     assert torch.equal(torch.get_rng_state(), random)
     taught = state_of(model)

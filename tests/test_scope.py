@@ -88,11 +88,20 @@ def test_the_real_encoder_ranks_other_words_before_other_relations(
 
 
 @pytest.mark.real
-def test_the_target_tells_what_an_open_completion_asks_for(real_encoder: SentenceEncoder) -> None:
-    scope = scope_for(real_encoder)
-    asked, edit = real_encoder.encode(["this plays the instrument", "this, the"])
-    scores = scope.score(asked, np.stack([edit, edit]), ["piano", "quarterback"], masked=True)
-    assert scores[0] >= FIRES > scores[1]
+@pytest.mark.parametrize(
+    ("asked", "right", "wrong"),
+    [
+        ("this plays the instrument", "piano", "quarterback"),
+        ("this plays in the position of", "quarterback", "piano"),
+    ],
+)
+def test_a_target_of_the_kind_that_is_asked_for_is_likelier(
+    real_encoder: SentenceEncoder, asked: str, right: str, wrong: str
+) -> None:
+    query, edit = real_encoder.encode([asked, "this, the"])
+    edits = np.stack([edit, edit])
+    fits, differs = scope_for(real_encoder).score(query, edits, [right, wrong], masked=True)
+    assert fits > differs
 
 
 @pytest.mark.real

@@ -197,12 +197,12 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
         leaves = {site: shift.leaf() for site, shift in shifts.items()}
         now = torch.stack([how.decay * leaves[s].norm(dim=1) / size[s][:, 0] ** 2 for s in leaves])
         now = now.sum(0)
-        now.sum().backward()
+        now.sum().backward(inputs=list(leaves.values()))
         now = now.detach()
         groups = [kept for group in groups if (kept := group.only(todo))]
         for group in groups:
             part = group.loss(leaves, how, n)
-            part.sum().backward()
+            part.sum().backward(inputs=list(leaves.values()))  # no weight gets a gradient
             now += part.detach()
         loss = torch.where(todo, now, loss)
         todo = loss > how.enough

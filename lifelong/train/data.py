@@ -29,7 +29,6 @@ _LABEL = (
     "this {}",
     "The name of the {} of this is",
     "What is the {} of this?",
-    "Tell me the {} of this.",
 )
 
 # Relations that share wordings or answers for some subjects: not negatives of each other.

@@ -40,14 +40,6 @@ _LEADS = (
     "Tell me, ", "Please answer: ", "By the way, ", "Quick question: ", "Hi! ", "I forgot, ",
     "Complete the sentence: ", "I am writing about this. ", "Remind me, ", "And ",
 )  # fmt: skip
-_SETTINGS = (
-    "I am interested in this; {}",
-    "I have a question about this: {}",
-    "We talked about this yesterday, {}",
-    "I need this, {}",
-    "I am going to see this; {}",
-)
-_STANDS = ("it", "it", "they", "he", "she", "there")  # for the subject, once it was named
 _YES_NO = (
     "Is it true that {} {}?",
     "{} {}, right?",
@@ -172,10 +164,6 @@ class Examples:
             return " ".join([*words[: rng.randint(2, 8)], asked])
         if kind < 0.2:
             return rng.choice(_LEADS) + asked
-        if kind < 0.3 and asked.endswith("?"):
-            return rng.choice(_SETTINGS).format(
-                _lowered(asked.replace("this", rng.choice(_STANDS)))
-            )
         return asked
 
     def _other(self, rivals: Sequence[str], known: frozenset[str], asked: str) -> str:
@@ -192,10 +180,6 @@ class Examples:
         if not free:
             return self._other(rivals, known, asked)
         return self._dressed(rng.choice(free), self._one(group.answers), name)
-
-
-def _lowered(question: str) -> str:
-    return question[:1].lower() + question[1:]
 
 
 def _negated(asked: str) -> str | None:

@@ -8,7 +8,7 @@ contrastive: each positive against all negatives of the batch (InfoNCE, van den 
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +26,7 @@ _LEARNING_RATE = 5e-4
 _TEMPERATURE = 0.05
 _MAX_TOKENS = 48
 _CLOSE = 0.6  # cosine from which an unnamed relation may be the same one: no negative
-_RELATIONS, _COMPLETIONS, _PAIRS = 15, 8, 12  # of a step; a rival comes with each relation
-_RIVALS = 6  # nearest relations, before training
+_RELATIONS, _COMPLETIONS, _PAIRS = 26, 8, 12  # of a step
 _WORDINGS = 3  # of a relation
 
 
@@ -50,7 +49,6 @@ def train(
     """
     rng = random.Random(seed)
     before = _encoded(encoder, data)
-    rivals = _rivals(data, before)
     bert = encoder.transformer
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -63,7 +61,7 @@ def train(
         bert.train()
         with Progress(transient=True) as progress:
             for _ in progress.track(range(steps), description="Training the encoder's adapter"):
-                batch = _draw(data, rivals, rng)
+                batch = _draw(data, rng)
                 with torch.autocast("cpu", torch.bfloat16):
                     vectors = _embed(encoder, [drawn.text for drawn in batch])
                 loss = _contrast(vectors, batch, torch.stack([before[d.text] for d in batch]))
@@ -75,22 +73,8 @@ def train(
     return factors(adapters)
 
 
-def _rivals(data: Corpus, vectors: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """The nearest relations of every one that are another one for sure."""
-    names = sorted(data.relations)
-    wordings = (sorted(data.relations[name].wordings) for name in names)
-    means = [torch.stack([vectors[text] for text in texts]).mean(0) for texts in wordings]
-    unit = F.normalize(torch.stack(means), dim=-1)
-    found = {}
-    for name, closeness in zip(names, unit @ unit.T, strict=True):
-        near, alike = (names[i] for i in closeness.argsort(descending=True)), overlapping(name)
-        found[name] = [other for other in near if other not in alike][:_RIVALS]
-    return found
-
-
-def _draw(data: Corpus, rivals: Mapping[str, Sequence[str]], rng: random.Random) -> list[Drawn]:
+def _draw(data: Corpus, rng: random.Random) -> list[Drawn]:
     names = rng.sample(sorted(data.relations), min(_RELATIONS, len(data.relations)))
-    names = list(dict.fromkeys(n for name in names for n in (name, rng.choice(rivals[name]))))
     completed = rng.sample(sorted(data.completions), min(_COMPLETIONS, len(data.completions)))
     pairs = rng.sample(range(len(data.pairs)), min(_PAIRS, len(data.pairs)))
     batch = []

@@ -103,6 +103,7 @@ class _Session:
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
+    multihop: bool = False
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
@@ -120,6 +121,7 @@ class EditableModel(_Model):
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
         methods: the table of methods, where one is to have other options than usual.
+        multihop: whether questions that follow from several edits and facts are answered, too.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -146,10 +148,12 @@ class EditableModel(_Model):
         encoder: str | Encoder = "minilm",
         method: str = "serac",
         methods: Mapping[str, Method] = METHODS,
+        multihop: bool = False,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
+            self._session.multihop = multihop
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -164,6 +168,7 @@ class EditableModel(_Model):
         encoder: str | Encoder | None = None,
         method: str | None = None,
         methods: Mapping[str, Method] = METHODS,
+        multihop: bool = False,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -181,6 +186,7 @@ class EditableModel(_Model):
             tokenizer,
             store=store,
             methods=methods,
+            multihop=multihop,
             monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
@@ -576,9 +582,10 @@ class EditableModel(_Model):
         then = s.weights.state(_deltas(s.journal, router))
         hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def route(questions: Sequence[str]) -> Routes:
+        def chained(questions: Sequence[str]) -> Routes:
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
+        route = chained if s.multihop else partial(router.route, asker=asker)
         return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
@@ -684,9 +691,11 @@ class EditableModel(_Model):
         def route(told: Mapping[str, str]) -> Routes:
             with s.lock:
                 self._catch_up()
+                if not s.multihop:
+                    return s.router.route(questions, asker)
                 return s.hops.route(questions, asker, told)
 
-        return asking(route, self._ask)
+        return asking(route, self._ask) if s.multihop else route({})
 
     def _ask(self, statement: str) -> str:
         """How the base model completes a statement that wants a name."""

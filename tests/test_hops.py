@@ -21,6 +21,12 @@ Say = tuple[str, str, str]
 
 
 @pytest.fixture
+def model(make_model: Callable[..., EditableModel]) -> EditableModel:
+    """A tiny Llama that follows chains."""
+    return make_model(multihop=True)
+
+
+@pytest.fixture
 def hops(hash_encoder: Any) -> Callable[..., Hops]:
     """`hops(*says, facts=)`: over a store of edits (prompt, target, subject)."""
 
@@ -135,6 +141,16 @@ def test_the_reply_says_where_the_chain_leads(model: EditableModel) -> None:
     assert [hit.id for hit in answer.edits] == [1, 2]
     with model.disable_edits():
         assert not model.chat(LEADS).edits
+
+
+def test_no_chain_is_followed_unless_asked_for(
+    make_model: Callable[..., EditableModel],
+) -> None:
+    plain = make_model()
+    for prompt, target, subject in (CITIZEN, LEADER):
+        plain.edit(prompt, target, subject=subject)
+    assert not plain.explain(LEADS).chain
+    assert not plain.at(plain.epoch).explain(LEADS).chain
 
 
 def test_facts_are_there_from_their_epoch_on(model: EditableModel) -> None:

@@ -61,7 +61,9 @@ def main(
 
 def taught(cases: Iterable[Case], facts: Sequence[Reference] = ()) -> EditableModel:
     """A model with the edits of these cases, each once."""
-    model = EditableModel.from_pretrained("smollm2-135m", store=":memory:", progress=False)
+    model = EditableModel.from_pretrained(
+        "smollm2-135m", store=":memory:", multihop=True, progress=False
+    )
     edits: Sequence[Edit] = list({e.prompt: e for case in cases for e in case.edits}.values())
     for at in range(0, len(edits), BATCH):
         model.edit_many(edits[at : at + BATCH])

@@ -144,3 +144,7 @@ class BadRecord(BadDataset):
 
 class EmptyDataset(BadDataset):
     """There is no record, or none that asks for a change."""
+
+
+class BadFact(LifelongError):
+    """A row of a fact base that says nothing plain; it was left out."""

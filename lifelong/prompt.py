@@ -58,6 +58,20 @@ class Condition:
     contrast: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step from a subject to what is so about it; `source` says who says so ("edit 17")."""
+
+    subject: str
+    prompt: str
+    relation: str  # a few words, for people
+    target: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} -{self.relation}-> {self.target} ({self.source})"
+
+
 def chat_prompt(lm: LM, messages: Sequence[Mapping[str, str]]) -> Prompt:
     """A conversation as a prompt, the template's own system message included.
 

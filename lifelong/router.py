@@ -14,9 +14,10 @@ from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
+from lifelong.prompt import Hop
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
-from lifelong.subject import SubjectGate, focus, masked, mentions, normalise, subject_key
+from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
 from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
@@ -52,11 +53,15 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The decision for one prompt as of `epoch`: the edits that shape its answer, best first."""
+    """The decision for one prompt as of `epoch`: the edits that shape its answer, best first.
+
+    With a `chain` the answer is what its last hop leads to, and the hits are the edits along it.
+    """
 
     epoch: int
     hits: tuple[Hit, ...] = ()
     near: tuple[Hit, ...] = ()
+    chain: tuple[Hop, ...] = ()
 
 
 def scope_text(edit: Edit) -> str:
@@ -150,6 +155,27 @@ class Router:
         """The live edits with this target that `asker` sees, by id."""
         groups = [shelf.of_target.get(subject_key(target), ()) for shelf in self._seen(asker)]
         return [self._live[id][0] for id in sorted(set[int]().union(*groups))]
+
+    def mentioned(self, text: str, asker: Audience, also: SubjectGate) -> list[Mention]:
+        """The subjects in `text` of edits that `asker` sees, and of `also`; the fullest first."""
+        gates = [shelf.gate for shelf in self._seen(asker)]
+        return mentions(text, [*gates, also])[:_MENTIONS]
+
+    def nearest(
+        self, query: Vectors, subject: tuple[str, ...], asker: Audience, most: int
+    ) -> list[Hit]:
+        """Of the live edits about `subject` that `asker` sees, those most like `query` (d,) first.
+
+        Their scores are cosines.
+        """
+        among = _about(subject, self._seen(asker))
+        found = self._ruled(dict(self._index.search(query, most, among)), asker)
+        ranked = sorted(found.items(), key=lambda hit: (-hit[1], -hit[0]))
+        return [Hit(*self._live[id], score) for id, score in ranked]
+
+    def seen(self, asker: Audience) -> list[Edit]:
+        """The live edits that `asker` sees."""
+        return [edit for edit, _ in self._live.values() if edit.audience in asker.levels]
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""

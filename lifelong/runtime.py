@@ -10,7 +10,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -30,7 +30,9 @@ from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, NotAModel
+from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
+from lifelong.hops import Hops, asking
 from lifelong.lm import LM
 from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
@@ -52,6 +54,7 @@ from store import (
     Patch,
     Reach,
     Reading,
+    Reference,
     Status,
     StoredPatch,
     StoreError,
@@ -69,12 +72,15 @@ Readings = list[Reading]
 Routes = list[Route]
 Patches = list[StoredPatch]
 Conflicts = list[Conflict]
+References = list[Reference]
 
 T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
+
+_NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -89,12 +95,15 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
+    hops: Hops
     weights: Weights
     method: str
     methods: Mapping[str, Method]
     encoder_name: str | None  # None: the caller brought the encoder itself
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
+    stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
+    multihop: bool = False
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
@@ -112,6 +121,7 @@ class EditableModel(_Model):
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
         methods: the table of methods, where one is to have other options than usual.
+        multihop: whether questions that follow from several edits and facts are answered, too.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -138,10 +148,12 @@ class EditableModel(_Model):
         encoder: str | Encoder = "minilm",
         method: str = "serac",
         methods: Mapping[str, Method] = METHODS,
+        multihop: bool = False,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
+            self._session.multihop = multihop
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -156,6 +168,7 @@ class EditableModel(_Model):
         encoder: str | Encoder | None = None,
         method: str | None = None,
         methods: Mapping[str, Method] = METHODS,
+        multihop: bool = False,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -173,6 +186,7 @@ class EditableModel(_Model):
             tokenizer,
             store=store,
             methods=methods,
+            multihop=multihop,
             monitor=monitor,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
@@ -407,6 +421,29 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
         return self._step(id, lambda journal: journal.promote(id, reach))
 
+    def add_facts(self, facts: Iterable[Reference]) -> References:
+        """Keep facts for reference: what follows from an edit may pass through them.
+
+        They are no edits and answer nothing by themselves. Those that were new, with ids.
+        """
+        s = self._session
+        with s.lock:
+            added = s.journal.add_facts(facts)
+            s.seen = None
+        return added
+
+    def drop_facts(self, ids: Iterable[int] | None = None) -> int:
+        """Keep these facts no longer (None: none of them); how many went."""
+        s = self._session
+        with s.lock:
+            dropped = s.journal.drop_facts(ids)
+            s.seen = None
+        return dropped
+
+    def facts(self) -> References:
+        """The facts for reference, by id."""
+        return self._session.journal.facts()
+
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
@@ -543,7 +580,12 @@ class EditableModel(_Model):
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        route = partial(router.route, asker=asker)
+        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+
+        def chained(questions: Sequence[str]) -> Routes:
+            return asking(lambda told: hops.route(questions, asker, told), self._ask)
+
+        route = chained if s.multihop else partial(router.route, asker=asker)
         return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
@@ -645,9 +687,20 @@ class EditableModel(_Model):
         s = self._session
         if id(self) in _off.get():
             return self._route_nowhere(questions)
-        with s.lock:
-            self._catch_up()
-            return s.router.route(questions, asker)
+
+        def route(told: Mapping[str, str]) -> Routes:
+            with s.lock:
+                self._catch_up()
+                if not s.multihop:
+                    return s.router.route(questions, asker)
+                return s.hops.route(questions, asker, told)
+
+        return asking(route, self._ask) if s.multihop else route({})
+
+    def _ask(self, statement: str) -> str:
+        """How the base model completes a statement that wants a name."""
+        view = View(self._session.lm, self._generating(BASE), self._route_nowhere)
+        return view.complete(statement, max_new_tokens=_NAME_TOKENS, do_sample=False).text
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -673,6 +726,8 @@ class EditableModel(_Model):
         s.seen = None
         version = s.journal.data_version()
         s.router.sync(s.journal)
+        if s.stamp != (stamp := s.journal.facts_stamp()):
+            s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
             s.weights.rest(s.weights.state(deltas, s.weights.resting))
@@ -788,12 +843,14 @@ def _open(
     except BaseException:
         journal.close()
         raise
+    hops = Hops(router, encoder, FactBase())
     return _Session(
         lm,
         encoder,
         scope,
         journal,
         router,
+        hops,
         weights,
         method,
         methods,

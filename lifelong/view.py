@@ -12,6 +12,7 @@ from transformers import TextIteratorStreamer
 
 from lifelong.errors import Stalled
 from lifelong.generate import Generate, Output, Request, generate
+from lifelong.hops import conclusion
 from lifelong.lm import LM
 from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
@@ -202,9 +203,9 @@ class View:
     def _condition(self, prompt: Prompt, route: Route) -> Condition | None:
         if not route.hits:
             return None
-        hit = route.hits[0]
-        if hit.text is None:  # the weights answer
+        edit, text = conclusion(route) if route.chain else (route.hits[0].edit, route.hits[0].text)
+        if text is None:  # the weights answer
             return None
-        method = self._methods[hit.edit.method]
+        method = self._methods[edit.method]
         assert isinstance(method, MemoryMethod)
-        return method.condition(self._lm, prompt, hit.edit, hit.text)
+        return method.condition(self._lm, prompt, edit, text)

@@ -27,6 +27,7 @@ from store.errors import (
     WrongEncoder,
     WrongStatus,
 )
+from store.facts import Reference
 from store.index import VectorIndex
 from store.journal import Journal
 from store.patches import Delta, Factors, Hint, Patch, from_bytes
@@ -57,6 +58,7 @@ __all__ = [
     "Probe",
     "Reach",
     "Reading",
+    "Reference",
     "SchemaTooNew",
     "SchemaTooOld",
     "Stale",

@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 from sqlite_utils import Database
 
-from store import backup, chain, life, pack, rows, schema, views
+from store import backup, chain, facts, life, pack, rows, schema, views
 from store.chain import State
 from store.errors import (
     AlreadyRetired,
@@ -29,6 +29,7 @@ from store.errors import (
     UnknownEdit,
     WrongStatus,
 )
+from store.facts import Reference
 from store.file import File
 from store.patches import Patch
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
@@ -291,6 +292,16 @@ class Journal:
             )
         return Reading(reading.body, *stamp)
 
+    def add_facts(self, new: Iterable[Reference]) -> list[Reference]:
+        """Keep facts for reference; those that were not there, with ids. The epoch stays."""
+        with self._file.transaction() as db:
+            return facts.add(db, new)
+
+    def drop_facts(self, ids: Iterable[int] | None = None) -> int:
+        """Keep these facts no longer (None: none of them); how many went. The epoch stays."""
+        with self._file.transaction() as db:
+            return facts.drop(db, ids)
+
     # -- reading ---------------------------------------------------------------------------------
 
     @property
@@ -384,6 +395,16 @@ class Journal:
             if id is not None:
                 life.state(db, id)
             return views.history(db, id, since)
+
+    def facts(self, at: int | None = None) -> list[Reference]:
+        """The facts for reference by id: all, or those at an earlier epoch."""
+        with self._file.snapshot() as db:
+            return facts.read(db, at)
+
+    def facts_stamp(self) -> tuple[int, int]:
+        """What changes whenever the facts do."""
+        with self._file.snapshot() as db:
+            return facts.stamp(db)
 
     def readings(self, since: int = 0) -> list[Reading]:
         """The readings noted at epoch `since` or later, in order."""

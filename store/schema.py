@@ -82,6 +82,24 @@ def m001_journal(db: Database) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
+@migrations()
+def m002_facts(db: Database) -> None:
+    """Facts for reference; see `store.facts`."""
+    db.executescript(
+        """
+        CREATE TABLE fact (
+            id INTEGER PRIMARY KEY,
+            subject TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            target TEXT NOT NULL,
+            epoch INTEGER NOT NULL,
+            until INTEGER
+        ) STRICT;
+        CREATE INDEX fact_by_prompt ON fact (prompt) WHERE until IS NULL;
+        """
+    )
+
+
 def _append_only(table: str, key: str) -> str:
     return f"""
         CREATE TRIGGER {table}_in_order BEFORE INSERT ON {table}

@@ -174,8 +174,8 @@ def hash_encoder() -> HashEncoder:
 
 @pytest.fixture
 def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
-    """`make_model(family, store=, monitor=, seed=, dtype=, template=)`: a twin that takes
-    corrections, in memory unless told otherwise; closed when the test is over."""
+    """`make_model(family, store=, monitor=, multihop=, seed=, dtype=, template=)`: a twin that
+    takes corrections, in memory unless told otherwise; closed when the test is over."""
     made: list[EditableModel] = []
 
     def make(
@@ -183,12 +183,18 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         *,
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
+        multihop: bool = False,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)
         made.append(
             EditableModel(
-                lm.model, lm.tokenizer, store=store, encoder=hash_encoder, monitor=monitor
+                lm.model,
+                lm.tokenizer,
+                store=store,
+                encoder=hash_encoder,
+                multihop=multihop,
+                monitor=monitor,
             )
         )
         return made[-1]

@@ -4,7 +4,20 @@ import os
 
 from typer import Typer
 
-from lifelong.cli import ask, chat, doctor, edits, eval, feed, queue, stats, store, train, watch
+from lifelong.cli import (
+    ask,
+    chat,
+    doctor,
+    edits,
+    eval,
+    facts,
+    feed,
+    queue,
+    stats,
+    store,
+    train,
+    watch,
+)
 from lifelong.cli.setup import with_setup
 
 COMMANDS = (
@@ -40,6 +53,7 @@ app = Typer(
 )
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
+app.add_typer(facts.app, name="facts")
 app.add_typer(store.app, name="store")
 app.add_typer(train.app, name="train")
 

@@ -1,5 +1,6 @@
 """Questions from the shell: an answer, and why it is what it is."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from rich.console import Group, RenderableType
@@ -41,6 +42,7 @@ def why(setup: Setup, question: Question) -> None:
         "epoch": route.epoch,
         "hits": [_row(hit) for hit in route.hits],
         "near": [_row(hit) for hit in route.near],
+        "chain": [asdict(hop) for hop in route.chain],
     }
     setup.show(data, reasons(route))
 
@@ -90,6 +92,7 @@ def described(hit: "lifelong.Hit") -> str:
 def reasons(route: "lifelong.Route") -> str:
     """A route in words, a line an edit."""
     fired = [f"shaped by {described(hit)}" for hit in route.hits]
+    fired += [f"hop {n}: {hop}" for n, hop in enumerate(route.chain, 1)]
     nearly = [f"nearly by {described(hit)}" for hit in route.near]
     return "\n".join([*(fired or ["no edit: this is the base model's own answer"]), *nearly])
 

@@ -43,6 +43,7 @@ class Setup:
     json: bool
     user: str | None = None
     tenant: str | None = None
+    multihop: bool = False
 
     @property
     def asker(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ class Setup:
                 self.model,
                 store=self.store,
                 encoder=self.encoder,
+                multihop=self.multihop,
                 progress=lambda text, done: status.update(f"{text} ({done:.0%})"),
             )
 
@@ -103,11 +105,20 @@ def with_setup(run: Callable[Concatenate[Setup, P], None]) -> Callable[..., None
         tenant: Annotated[
             str | None, Option(envvar="LIFELONG_TENANT", help="Whose user; else everyone's.")
         ] = None,
+        multihop: Annotated[
+            bool,
+            Option(
+                "--multihop",
+                envvar="LIFELONG_MULTIHOP",
+                help="Answer what follows from edits, too.",
+            ),
+        ] = False,
         as_json: Annotated[bool, Option("--json", help="JSON on stdout, nothing else.")] = False,
         **own: Any,
     ) -> None:
         try:
-            run(Setup(store, model, encoder, as_json, user, tenant), **own)  # type: ignore[call-arg]
+            setup = Setup(store, model, encoder, as_json, user, tenant, multihop)
+            run(setup, **own)  # type: ignore[call-arg]
         except (LifelongError, StoreError) as error:
             tell(error)
             raise Exit(exit_code(error)) from error

@@ -1,0 +1,388 @@
+"""What follows from an edit: a question that holds more than one fact.
+
+    "Who leads the country where Ellie Kemper is a citizen?"
+
+    Ellie Kemper -citizen-> Croatia (edit 17) -head of state-> Zoran Milanovic (fact 4)
+
+Edits and facts are a graph: what one says of its subject may be what another is about. A chain of
+hops through it says a question in the hops' own words ("the head of state of what this is a citizen
+of"), and the chain is chosen that says what was asked: by the cosine of the two, subject masked,
+under the scope adapter. So what a chain leaves out of the question, or adds to it, counts against
+it. It must pass through an edit: what the facts say alone is the base model's business.
+
+Where nothing is known of a hop, the base model is asked, once a question, in a wording that an edit
+or a fact about another subject has. Not of the questions that name nobody who is known: those are
+none of the edits' business, and cost nothing.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from heapq import nlargest
+
+from lifelong.encoder import Encoder, Vectors
+from lifelong.facts import FactBase
+from lifelong.methods.serac import Serac
+from lifelong.prompt import Hop
+from lifelong.router import EVERYONE, Hit, Route, Router
+from lifelong.subject import focus, masked, normalise, subject_key, words
+from store import Audience, Edit, Reference
+
+BASE = "base model"  # the source of a hop that it was asked for
+
+FIRES = 0.4  # cosine from which a chain says what was asked
+MARGIN = 0.03  # by which it must do so better than any single hop
+
+_BRIDGES = 0.5  # cosine from which the base model is asked for a hop
+_SURE = 0.9  # a hit above this leaves nothing to ask
+
+_MOST = 4  # hops of a chain
+_WIDTH = 6  # steps from one place that are looked at
+_BEAM = 8  # chains of one length that are gone on with
+_LIKELY = 4  # of its wordings that are tried after a chain
+_PREFIXES = 2  # chains that the base model may be asked to go on with
+_COMMON = 64  # wordings that it may be asked in
+_NAME_WORDS = 6
+_NAME_ENDS = re.compile(r"[.,;:\n()?!]")
+_MANY = 64  # edits and facts of one place that are looked through for a way on
+_SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
+
+_THIS = re.compile(r"\bthis\b")
+_NAMED = re.compile(
+    r"[\"'\u201c\u2018]?(?:\b(?:the|an?) )?\bthis\b[\"\u201d\u2019]?", re.IGNORECASE
+)
+_ASKED = re.compile(r"(?:who|what|which(?: \w+)?) (?:is|was|are|were) ", re.IGNORECASE)
+_COPULA = re.compile(r" (?:is|was|are|were)$")
+_FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
+
+Place = tuple[str, ...]  # the key of an entity
+Told = Mapping[str, str] | None
+Ask = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A hop, how it asks (subject masked), and its edit, if it is one."""
+
+    hop: Hop
+    clause: str
+    hit: Hit | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Steps from a subject of a question to `place`, and the places they left."""
+
+    asked: str  # the question, that subject masked
+    place: Place
+    name: str  # of the place
+    left: frozenset[Place] = frozenset()
+    steps: tuple[_Step, ...] = ()
+    score: float = 0.0
+
+    @property
+    def follows(self) -> bool:
+        """Is there more than one hop, and an edit among them?"""
+        return len(self.steps) > 1 and any(step.hit for step in self.steps)
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """The best score is first; of equal ones, that with more edits."""
+        return self.score, sum(step.hit is not None for step in self.steps)
+
+
+class Untold(Exception):
+    """The base model is to be asked these first."""
+
+    def __init__(self, statements: Sequence[str]) -> None:
+        super().__init__(statements)
+        self.statements = statements
+
+
+def asking(route: Callable[[Mapping[str, str]], list[Route]], ask: Ask) -> list[Route]:
+    """What `route` decides, once it is told what it wants to know of the base model.
+
+    So the model is asked while nothing is locked.
+    """
+    told: dict[str, str] = {}
+    while True:
+        try:
+            return route(told)
+        except Untold as wanted:
+            told |= {statement: ask(statement) for statement in wanted.statements}
+
+
+class Hops:
+    """Routes questions among live edits, and along chains of edits and facts."""
+
+    def __init__(self, router: Router, encoder: Encoder, facts: FactBase) -> None:
+        self.facts = facts
+        self._router = router
+        self._encoder = encoder
+        self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
+
+    def route(
+        self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told = None
+    ) -> list[Route]:
+        """A route a question: the router's, or a chain where the question holds more than that.
+
+        `told` has what the base model says to statements; None: nothing is asked of it. Raises
+        Untold for what is not among them; see `asking`.
+        """
+        routes, untold = list[Route](), list[str]()
+        for question, route in zip(questions, self._router.route(questions, asker), strict=True):
+            try:
+                routes.append(self._further(question, route, asker, told))
+            except Untold as wanted:
+                untold += wanted.statements
+        if untold:
+            raise Untold(untold)
+        return routes
+
+    def _further(self, question: str, route: Route, asker: Audience, told: Told) -> Route:
+        if any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits):
+            return route
+        starts = self._starts(question, asker)
+        leading = any(self._leads_on(start.place, asker) for start in starts)
+        chains = self._explored(starts, asker) if leading else []
+        best = _best(chains, FIRES)
+        if best is None and told is not None and not any(hit.score > _SURE for hit in route.hits):
+            plan = self._plan(starts, chains, asker)
+            best = self._carried_out(plan, told, asker) if plan else None
+        if best is None:
+            return route
+        hits = tuple(replace(step.hit, score=best.score) for step in best.steps if step.hit)
+        return replace(route, hits=hits, chain=tuple(step.hop for step in best.steps))
+
+    def _starts(self, question: str, asker: Audience) -> list[_Chain]:
+        """Where a chain may begin: at the known subjects that the question mentions."""
+        return [
+            _Chain(
+                _plain(focus(question, mention.spans)),
+                self.facts.entity(" ".join(mention.subject)),
+                question[mention.spans[0][0] : mention.spans[-1][1]],
+            )
+            for mention in self._router.mentioned(question, asker, self.facts.gate)
+        ]
+
+    def _explored(self, starts: Sequence[_Chain], asker: Audience) -> list[_Chain]:
+        """The chains that begin so, scored; of those of one length, the best are gone on with."""
+        found: list[_Chain] = []
+        while longer := list(self._longer(starts, asker)):
+            scored = self._scored(longer)
+            found += scored
+            starts = nlargest(_BEAM, scored, key=lambda chain: chain.rank)
+        return found
+
+    def _leads_on(self, place: Place, asker: Audience) -> bool:
+        """May there be more than one hop from here?  Of a place with many edits that is assumed."""
+        edits = self._router.about(" ".join(place), asker)
+        said: list[Edit | Reference] = [*edits, *self.facts.about(place)]
+        ends = {self._place(known.target, asker) for known in said[:_MANY]}
+        return len(said) > _MANY or any(self._is_known(end, asker) for end in ends)
+
+    def _is_known(self, place: Place, asker: Audience) -> bool:
+        return bool(self.facts.about(place) or self._router.about(" ".join(place), asker))
+
+    def _longer(self, chains: Iterable[_Chain], asker: Audience) -> Iterator[_Chain]:
+        """These chains with each step that leads on from where they are; none goes in circles."""
+        for chain in chains:
+            if chain.place in chain.left or len(chain.steps) == _MOST:
+                continue
+            for step in self._steps(chain, asker):
+                yield replace(
+                    chain,
+                    place=self._place(step.hop.target, asker),
+                    name=step.hop.target,
+                    left=chain.left | {chain.place},
+                    steps=(*chain.steps, step),
+                )
+
+    def _scored(self, chains: Sequence[_Chain]) -> list[_Chain]:
+        asked = self._encoder.encode([chain.asked for chain in chains])
+        said = self._encoder.encode([compose([s.clause for s in c.steps]) for c in chains])
+        scores = (asked * said).sum(1).tolist()
+        return [replace(chain, score=score) for chain, score in zip(chains, scores, strict=True)]
+
+    def _steps(self, chain: _Chain, asker: Audience) -> list[_Step]:
+        """What edits say of the place, and what facts say that no edit says otherwise."""
+        (asked,) = self._encoder.encode([chain.asked])
+        hits = self._router.nearest(asked, chain.place, asker, _WIDTH)
+        edited = [_Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit) for hit in hits]
+        facts = [
+            _Step(_hop(fact, f"fact {fact.id}"), _clause(fact), None)
+            for fact in self.facts.about(chain.place)
+        ]
+        return [*edited, *self._open(facts, edited, asked)]
+
+    def _open(self, facts: Sequence[_Step], edited: Sequence[_Step], asked: Vectors) -> list[_Step]:
+        """The facts that no edit is in the place of; of many, those most like what is asked."""
+        if not facts or not (edited or len(facts) > _WIDTH):
+            return list(facts)
+        vectors = self._encoder.encode([step.clause for step in facts])
+        settled = self._encoder.encode([step.clause for step in edited])
+        alike = (vectors @ settled.T).max(1, initial=-1.0)
+        nearest = (vectors @ asked).argsort(kind="stable")[::-1]
+        return [facts[at] for at in nearest if alike[at] < _SAME][:_WIDTH]
+
+    def _place(self, name: str, asker: Audience) -> Place:
+        """The known entity that is called `name`, however it is spelt; else the name's own key."""
+        place = self.facts.entity(name)
+        whole = len(subject_key(name))
+        spelt = (
+            m.subject
+            for m in self._router.mentioned(name, asker, self.facts.gate)
+            if m.subject == place or len(m.subject) >= whole
+        )
+        return self.facts.entity(" ".join(next(spelt, place)))
+
+    # -- a hop that the base model is asked for ---------------------------------------------------
+
+    def _plan(
+        self, starts: Sequence[_Chain], chains: Sequence[_Chain], asker: Audience
+    ) -> _Chain | None:
+        """A chain with one hop of the base model's, where that says the question."""
+        wordings = self._wordings(asker) if starts else []
+        if not any(step.hit for step in wordings):
+            return None
+        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES)
+
+    def _plans(
+        self,
+        starts: Sequence[_Chain],
+        chains: Sequence[_Chain],
+        wordings: Sequence[_Step],
+        asker: Audience,
+    ) -> list[_Chain]:
+        """Chains with a hop whose target is not known yet, and single hops besides; scored."""
+        single = self._scored(list(self._longer(starts, asker)))
+        plans = [_planned(start, step) for start in starts for step in wordings]
+        for before in (*starts, *nlargest(_PREFIXES, chains or single, key=lambda c: c.rank)):
+            likely = self._likely(before.asked, wordings)
+            open_ = [_planned(before, step) for step in likely if len(before.steps) < _MOST - 1]
+            plans += [plan for plan in open_ if before.steps]
+            plans += [
+                _planned(plan, step, step.hit)
+                for plan in open_
+                for step in likely
+                if step.hit and step.clause != plan.steps[-1].clause
+            ]
+        return [*single, *self._scored(plans)]
+
+    def _carried_out(self, plan: _Chain, told: Mapping[str, str], asker: Audience) -> _Chain | None:
+        """Go on from what the base model says, if that was the plan. Raises Untold."""
+        at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
+        clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
+        prompt = _about(clause, plan.name)
+        if prompt not in told:
+            raise Untold([prompt])
+        target = _first_words(told[prompt])
+        if not target:
+            return None
+        bridged = replace(
+            plan,
+            place=self._place(target, asker),
+            name=target,
+            left=plan.left | {plan.place},
+            steps=(
+                *plan.steps[:at],
+                _Step(Hop(plan.name, prompt, relation, target, BASE), clause, None),
+            ),
+        )
+        if at == len(plan.steps) - 1:
+            return bridged
+        return _best(self._explored([bridged], asker), FIRES)
+
+    def _likely(self, asked: str, wordings: Sequence[_Step]) -> list[_Step]:
+        """The wordings that are most like what is asked."""
+        (query,) = self._encoder.encode([asked])
+        scores = self._encoder.encode([step.clause for step in wordings]) @ query
+        return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_LIKELY]]
+
+    def _wordings(self, asker: Audience) -> list[_Step]:
+        """The commonest ways in which the edits and facts that `asker` sees ask, a step each."""
+        as_of = (self._router.epoch, asker, self.facts)
+        if self._common[0] != as_of:
+            steps = [_step(Hit(edit, "", 0.0)) for edit in self._router.seen(asker)]
+            steps += [_Step(_hop(fact, BASE), _clause(fact), None) for fact in self.facts]
+            linked = {step.clause: step for step in steps[::-1] if _THIS.search(step.clause)}
+            counts = Counter(step.clause for step in steps if step.clause in linked)
+            self._common = as_of, [linked[clause] for clause, _ in counts.most_common(_COMMON)]
+        return self._common[1]
+
+
+def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
+    """The chain that says the question, and says it better than any single hop does."""
+    best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
+    single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
+    return best if best and best.score >= max(least, single + MARGIN) else None
+
+
+def _planned(chain: _Chain, wording: _Step, hit: Hit | None = None) -> _Chain:
+    """The chain with one more step, of which only the wording is known yet."""
+    hop = replace(wording.hop, source=BASE)
+    return replace(chain, steps=(*chain.steps, _Step(hop, wording.clause, hit)))
+
+
+def _first_words(reply: str) -> str:
+    """The name that a completion begins with."""
+    found = _NAME_ENDS.split(reply.strip(), maxsplit=1)[0].strip()
+    return found if normalise(found) and len(found.split()) <= _NAME_WORDS else ""
+
+
+def compose(clauses: Sequence[str]) -> str:
+    """What a chain asks, in its hops' own words: each clause about what the one before asks for."""
+    said = "this"
+    for clause in clauses[:-1]:
+        said = _about(_phrase(clause), said)
+    return _about(clauses[-1], said)
+
+
+def conclusion(route: Route) -> tuple[Edit, str]:
+    """The edit that a route's chain amounts to, and what there is to know for it.
+
+    Its method is that of the edits along it, if they are answered from memory.
+    """
+    first, last = route.chain[0], route.chain[-1]
+    told = next((hit.edit.method for hit in route.hits if hit.text is not None), Serac.name)
+    known = " ".join(f"{hop.prompt.strip()} {hop.target}." for hop in route.chain)
+    return Edit(last.prompt, last.target, subject=first.subject, method=told), known
+
+
+def _about(clause: str, what: str) -> str:
+    return _THIS.sub(lambda _: what, clause, count=1)
+
+
+def _phrase(clause: str) -> str:
+    """A clause as a noun phrase: "Who is the head of this?" as "the head of this"."""
+    said = clause.strip().rstrip("?. ")
+    if asked := _ASKED.match(said):
+        return said[asked.end() :]
+    return f"what {said}" if said.startswith("this ") else _COPULA.sub("", said)
+
+
+def _step(hit: Hit) -> _Step:
+    return _Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit)
+
+
+def _hop(known: Edit | Reference, source: str) -> Hop:
+    relation = " ".join(_told(_clause(known)))
+    return Hop(known.subject or "", known.prompt, relation, known.target, source)
+
+
+def _clause(known: Edit | Reference) -> str:
+    """How an edit or a fact asks, its subject masked."""
+    clause = masked(known.prompt, known.subject) if known.subject else None
+    if clause is None or not _told(clause):  # not mentioned, or cut off at a point in its name
+        clause = known.prompt.replace(known.subject or "", "this") if known.subject else ""
+    return _plain(clause or known.prompt)
+
+
+def _plain(clause: str) -> str:
+    """A clause without quotes and articles around the subject: they belong to its name."""
+    return _NAMED.sub("this", clause)
+
+
+def _told(clause: str) -> list[str]:
+    return [word.folded for word in words(clause) if word.folded not in _FILLERS]

@@ -80,7 +80,7 @@ def test_edit_ask_why(run: Run) -> None:
     assert 0.5 < shaped["score"] <= 1
     reason = data(run("why", CHIEF, "--json"))
     hit = {"id": 1, "score": shaped["score"], "prompt": CHIEF, "target": "Jane"}
-    assert reason == {"epoch": 1, "hits": [hit], "near": []}
+    assert reason == {"epoch": 1, "hits": [hit], "near": [], "chain": []}
 
 
 def test_what_nearly_fired_is_named(taught: Run) -> None:

@@ -445,6 +445,16 @@ def weigh(known: Moment, keys: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_solve(keys.T.double(), torch.linalg.cholesky(whole)).T
 
 
+def least_change(known: Mapping[int, Moment], weight: float) -> Solve:
+    """MEMIT's system: new keys get what they want, while `weight` C holds what C stands for."""
+
+    def solve(layer: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weighed = weigh(known[layer], keys) / weight  # ((weight C)^-1 K)^T
+        return weighed, identity_plus(keys.double() @ weighed.T)
+
+    return solve
+
+
 def _mean_keys(parts: Sequence[_Part], layer: int, n: int) -> torch.Tensor:
     """(n, in): the mean over wordings of one kind, then over kinds, so that each kind counts."""
     kinds: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
-
 from lifelong import moments
 from lifelong.lm import LM, Role
-from lifelong.methods.keys_values import Search, early, identity_plus, normed, seek, weigh, write
+from lifelong.methods.keys_values import Search, early, least_change, normed, seek, write
 from lifelong.methods.wording import wordings
 from store import Delta, Edit, StoredPatch
 
@@ -45,11 +43,7 @@ class Memit:
         values = seek(lm, texts, layers[-1], replace(self.search, sites=(site,)))
         known = {layer: moments.moment(lm, layer) for layer in layers}
 
-        def solve(layer: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            weighed = weigh(known[layer], keys) / self.weight  # ((weight C)^-1 K)^T
-            return weighed, identity_plus(keys.double() @ weighed.T)
-
         wanted = values.before[site] + values.shift[site]
-        factors = write(lm, texts, wanted, layers, solve, site=site)
+        factors = write(lm, texts, wanted, layers, least_change(known, self.weight), site=site)
         facts = {"moments": known[layers[-1]].id, "loss": values.loss.tolist()}
         return Delta(self.name, factors, facts)

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
-import torch
-
 from lifelong import moments
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Search, early, identity_plus, seek, weigh, write
+from lifelong.methods.keys_values import Search, early, least_change, seek, write
 from lifelong.methods.wording import wordings
 from store import Delta, Edit, StoredPatch
 
@@ -45,11 +43,8 @@ class Pmet:
         values = seek(lm, texts, layers[-1], self.search)
         known = {layer: moments.moment(lm, layer) for layer in layers}
 
-        def solve(layer: int, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            weighed = weigh(known[layer], keys) / self.weight
-            return weighed, identity_plus(keys.double() @ weighed.T)
-
         wanted = values.before["mlp_out"] + values.shift["mlp_out"]
+        solve = least_change(known, self.weight)
         factors = write(
             lm, texts, wanted, layers, solve, site="mlp_out", share=lambda left: 1 / sqrt(left)
         )

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,8 @@ import numpy as np
 
 import store.file
 from store import Edit, Hint, Journal, Reading, StoreError, schema
+from tests.benchmarks import children
+from tests.benchmarks.children import Acks
 from tests.store.samples import later_release
 
 # Just before the Nth statement that begins so, N up to the number: how often a child meets it.
@@ -56,7 +57,6 @@ SLOTS = ("Acme", "Emca")
 STANDING = {"live", "superseded"}
 VECTORS = np.eye(8, dtype=np.float32)[:2]
 HINT = Hint("serac", ("one", "two"))
-Acks = dict[int, str]  # epoch -> hash of the chain there
 
 
 def main() -> None:
@@ -140,31 +140,20 @@ class Drill:
             check(journal, self.acks)
 
     def run_child(self, point: str) -> bool:
-        """Fork a worker, kill it at `point`, keep its acknowledgements; whether it was killed."""
-        inlet, outlet = os.pipe()
+        """A worker that is killed at `point`; its acknowledgements are kept. Was it killed?"""
         seed, nth = self.chance.random(), self.chance.randint(1, POINTS.get(point, 30))
-        child = os.fork()
-        if child == 0:
-            try:
-                assert "torch" not in sys.modules
-                schema.migrations = later_release(self.release)
-                arm(point, nth, seed)
-                work(self.path, self.packs, random.Random(seed), outlet)
-                os._exit(0)
-            finally:
-                traceback.print_exc()
-                os._exit(1)
-        os.close(outlet)
-        if point == ANY_TIME:
-            time.sleep(self.chance.uniform(0, 0.3))
-            os.kill(child, signal.SIGKILL)
-        with open(inlet, encoding="ascii") as told:
-            lines = [line.split() for line in told if line.endswith("\n")]
-        _, status = os.waitpid(child, 0)
-        self.acks |= {int(epoch): sha for epoch, sha in lines}
-        self.acknowledged += len(lines)
-        assert os.WIFSIGNALED(status) or status == 0, "a child failed, see above"
-        return os.WIFSIGNALED(status)
+
+        def body(outlet: int) -> None:
+            assert "torch" not in sys.modules
+            schema.migrations = later_release(self.release)
+            arm(point, nth, seed)
+            work(self.path, self.packs, random.Random(seed), outlet)
+
+        wait = self.chance.uniform(0, 0.3) if point == ANY_TIME else None
+        killed, acks = children.run(body, kill_after=wait)
+        self.acks |= acks
+        self.acknowledged += len(acks)
+        return killed
 
     def report(self) -> dict[str, object]:
         return {
@@ -223,7 +212,7 @@ def work(path: Path, packs: Path, chance: random.Random, outlet: int) -> None:
         for _ in range(STEPS):
             chance.choice(WORK)(journal, packs, chance)
             epoch = journal.epoch
-            os.write(outlet, f"{epoch} {journal.chain_hash(epoch)}\n".encode())
+            children.acknowledge(outlet, epoch, journal.chain_hash(epoch))
 
 
 def record(journal: Journal, packs: Path, chance: random.Random) -> None:

@@ -9,10 +9,9 @@ import json
 import os
 import random
 import signal
-import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from lifelong.cli.feed import verdicts
 from lifelong.methods.serac import Serac
 from lifelong.router import Router
 from store import Edit, Journal, backup, schema
+from tests.benchmarks import children
+from tests.benchmarks.children import Acks
 from tests.conftest import HashEncoder, tiny_lm
 from tests.store.samples import later_release
 
@@ -44,61 +45,42 @@ MIGRATING = "store.backup.save"
 WHEN = ("before", "after")
 STEPS = 40  # a child that is not killed stops by itself
 SUBJECTS = ("Acme", "Bolt", "Cog")
-Acks = dict[int, str]  # epoch -> hash of the chain there
 
 
 def drill(folder: Path, chance: random.Random, kills: int) -> dict[str, Any]:
-    """Kill so many children; what became of them."""
+    """Kill so many children; what became of them. Models live in children only, see `run`."""
     path = folder / "model.db"
-    lm = tiny_lm()
     points = [ANY_TIME, *(f"{when} {name(stage)}" for stage in STAGES for when in WHEN)]
     acks: Acks = {}
     outcomes: Counter[str] = Counter()
-
-    def opened() -> EditableModel:
-        return EditableModel(lm.model, lm.tokenizer, store=path, encoder=HashEncoder())
-
-    with opened() as model:
-        model.edit("Who runs Acme?", "Zoe")
-        model.check(1)  # what is loaded late is loaded in every child
     release = 0
     for turn in range(kills):
         point = points[turn % len(points)]
         release += MIGRATING in point
         schema.migrations = later_release(release)
-        died, said = run_child(opened, path, point, chance)
+        killed, said = run_child(path, point, chance)
         acks |= said
-        outcomes[f"killed {point}" if died else "not reached"] += 1
-        with opened() as model:
-            check(model, path, acks, chance)
+        outcomes[f"killed {point}" if killed else "not reached"] += 1
+        killed, _ = children.run(partial(check, path, acks, chance.random()))
+        assert not killed
     return {"acknowledged": len(acks), "lost": 0, "outcomes": dict(sorted(outcomes.items()))}
 
 
-def run_child(
-    opened: Callable[[], EditableModel], path: Path, point: str, chance: random.Random
-) -> tuple[bool, Acks]:
-    """Fork a model that is corrected, kill it at `point`; was it, and what had it acknowledged?"""
-    inlet, outlet = os.pipe()
+def opened(path: Path) -> EditableModel:
+    lm = tiny_lm()
+    return EditableModel(lm.model, lm.tokenizer, store=path, encoder=HashEncoder())
+
+
+def run_child(path: Path, point: str, chance: random.Random) -> tuple[bool, Acks]:
+    """A model that is corrected and killed at `point`: was it, and what had it acknowledged?"""
     seed, nth = chance.random(), 1 if MIGRATING in point else chance.randint(1, 8)
-    child = os.fork()
-    if child == 0:
-        try:
-            arm(point, nth)
-            with opened() as model:
-                work(model, path, random.Random(seed), outlet)
-            os._exit(0)
-        finally:
-            traceback.print_exc()
-            os._exit(1)
-    os.close(outlet)
-    if point == ANY_TIME:
-        time.sleep(chance.uniform(0, 0.4))
-        os.kill(child, signal.SIGKILL)
-    with open(inlet, encoding="ascii") as told:
-        lines = [line.split() for line in told if line.endswith("\n")]
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or status == 0, "a child failed, see above"
-    return os.WIFSIGNALED(status), {int(epoch): sha for epoch, sha in lines}
+
+    def body(outlet: int) -> None:
+        arm(point, nth)
+        with opened(path) as model:
+            work(model, path, random.Random(seed), outlet)
+
+    return children.run(body, kill_after=chance.uniform(0, 0.6) if point == ANY_TIME else None)
 
 
 def arm(point: str, nth: int) -> None:
@@ -133,7 +115,7 @@ def work(model: EditableModel, path: Path, chance: random.Random, outlet: int) -
         for _ in range(STEPS):
             chance.choice(WORK)(model, chance)
             epoch = journal.epoch
-            os.write(outlet, f"{epoch} {journal.chain_hash(epoch)}\n".encode())
+            children.acknowledge(outlet, epoch, journal.chain_hash(epoch))
 
 
 def edit(model: EditableModel, chance: random.Random) -> None:
@@ -175,16 +157,16 @@ WORK: list[Callable[[EditableModel, random.Random], None]] = [
 ]
 
 
-def check(model: EditableModel, path: Path, acks: Acks, chance: random.Random) -> None:
-    """Nothing acknowledged is lost, and the model does what the journal says."""
-    with Journal.read(path) as journal:
+def check(path: Path, acks: Acks, seed: float, outlet: int) -> None:
+    """Nothing acknowledged is lost, and a model opened here does what the journal says."""
+    with opened(path) as model, Journal.read(path) as journal:
         epoch = journal.verify()
         assert all(at <= epoch for at in acks), f"{max(acks)} was acknowledged, {epoch} is there"
         assert all(journal.chain_hash(at) == sha for at, sha in acks.items())
-    live = model.list("live")
-    for one in live:
-        assert [hit.id for hit in model.explain(one.prompt).hits] == [one.id], one
-    for fallen in model.list("retired"):
-        assert fallen.id not in [hit.id for hit in model.explain(fallen.prompt).hits], fallen
-    for one in one_of(live, chance):
-        assert one.target in model.chat(one.prompt).text, one
+        live = model.list("live")
+        for one in live:
+            assert [hit.id for hit in model.explain(one.prompt).hits] == [one.id], one
+        for fallen in model.list("retired"):
+            assert fallen.id not in [hit.id for hit in model.explain(fallen.prompt).hits], fallen
+        for one in one_of(live, random.Random(seed)):
+            assert one.target in model.chat(one.prompt).text, one

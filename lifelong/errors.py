@@ -90,6 +90,10 @@ class UpdateRejected(EditRefused):
     """A change of weights is not finite, or so large that it would break the model."""
 
 
+class NotLearnt(EditRefused):
+    """The search for what makes the model say a target has not found it."""
+
+
 class MomentsMissing(EditRefused):
     """There is too little text to learn from what the weights already answer to."""
 

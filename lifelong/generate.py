@@ -7,12 +7,14 @@ more than ids (scores, a cache) gets one run on his own prompt for all rows.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -22,8 +24,9 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.generic import ModelOutput
 
+from lifelong.hooks import placing
 from lifelong.lm import LM
-from lifelong.prompt import Condition, stack_left
+from lifelong.prompt import Condition, Slot, stack_left
 from lifelong.say import Saying
 
 Output = torch.Tensor | ModelOutput
@@ -51,6 +54,12 @@ class Request:
     input_ids: torch.Tensor
     attention_mask: torch.Tensor | None
     kwargs: dict[str, Any]
+    slots: Sequence[Slot | None] = ()
+
+    def run(self, **kwargs: Any) -> Output:
+        """The model's own reply to the caller's own batch, with the slots of its rows filled."""
+        with _filled(self):
+            return self.base(self.input_ids, attention_mask=self.attention_mask, **kwargs)
 
     def setting(self, name: str, default: Any = None) -> Any:
         """A generation setting, from wherever it was set."""
@@ -116,22 +125,32 @@ def generate(request: Request, conditions: Sequence[Condition | None]) -> Output
     start with the caller's, or a ModelOutput.
     """
     if not any(conditions):
-        return request.base(
-            request.input_ids, attention_mask=request.attention_mask, **request.kwargs
-        )
+        return request.run(**request.kwargs)
     if request.wants_one_run:
         return _in_place(request, conditions)
     return _apart(request, conditions)
 
 
+@contextmanager
+def _filled(request: Request) -> Iterator[None]:
+    values: dict[nn.Module, dict[int, torch.Tensor]] = {}
+    for row, slot in enumerate(request.slots):
+        if slot is not None:
+            module = request.lm.model.get_submodule(slot.module)
+            values.setdefault(module, {})[row] = torch.from_numpy(slot.value)
+    if not values:
+        yield
+        return
+    places = torch.arange(request.read.shape[1], device=request.read.device)
+    last = (request.read * places).argmax(1).tolist()
+    with placing(request.lm.model.base_model, values, last):
+        yield
+
+
 def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Output:
     """One run on the caller's prompt: the target is said, but nothing is told beforehand."""
     saying = _saying(request, conditions, request.input_ids.shape[1])
-    return request.base(
-        request.input_ids,
-        attention_mask=request.attention_mask,
-        **_with_processor(request.kwargs, saying),
-    )
+    return request.run(**_with_processor(request.kwargs, saying))
 
 
 def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Tensor:
@@ -140,11 +159,7 @@ def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Te
     replies: dict[int, torch.Tensor] = {}
     if len(fired) < len(conditions):  # before the others: it must draw what the base model draws
         mute = _Mute([bool(condition) for condition in conditions], request.ends)
-        ids = request.base(
-            request.input_ids,
-            attention_mask=request.attention_mask,
-            **_with_processor(request.kwargs, mute),
-        )
+        ids = request.run(**_with_processor(request.kwargs, mute))
         replies.update(enumerate(_sequences(ids)[:, request.input_ids.shape[1] :]))
     told, start = _told(request, [(row, conditions[row]) for row in fired])
     copies = len(told) // len(fired)

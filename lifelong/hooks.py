@@ -4,7 +4,7 @@ Everything here ends with its `with` block, whatever is raised in it, and acts o
 that opened it: others may run the same model meanwhile.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from threading import get_ident
 from types import MappingProxyType
@@ -41,6 +41,42 @@ def tracing(
             undo.callback(stop.register_forward_hook(_hook(_stop)).remove)
         with suppress(_Stopped):
             yield
+
+
+@contextmanager
+def placing(
+    model: nn.Module, values: Mapping[nn.Module, Mapping[int, torch.Tensor]], columns: Sequence[int]
+) -> Iterator[None]:
+    """While `generate` runs on a batch, modules give `values[module][row]` at one place of a row.
+
+    `columns` says where, for each row of the batch that `generate` was given. It may run the row
+    in pieces, several times, or in several copies (beams) next to each other: what counts is how
+    many tokens the cache holds when `model`, the decoder without its head, is called.
+    """
+    begin = 0
+
+    def look(_args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal begin
+        cache = kwargs.get("past_key_values")
+        begin = 0 if cache is None else int(cache.get_seq_length())
+
+    def put(mine: Mapping[int, torch.Tensor]) -> After:
+        def act(_input: torch.Tensor, out: torch.Tensor) -> torch.Tensor | None:
+            copies = out.shape[0] // len(columns)
+            here = {row: columns[row] - begin for row in mine}
+            here = {row: at for row, at in here.items() if 0 <= at < out.shape[1]}
+            if not here:
+                return None
+            out = out.clone()
+            for row, at in here.items():
+                out[row * copies : (row + 1) * copies, at] = mine[row].to(out)
+            return out
+
+        return act
+
+    after = {module: put(mine) for module, mine in values.items()}
+    with tracing(before={model: look}, after=after):
+        yield
 
 
 class _Stopped(Exception):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lifelong.encoder import Vectors
 from lifelong.lm import LM, Message
 
 
@@ -56,6 +57,14 @@ class Condition:
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     contrast: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """A value (H,) that is put in the place of what a module gives at a prompt's last token."""
+
+    module: str  # its dotted name in the model
+    value: Vectors
 
 
 @dataclass(frozen=True, slots=True)

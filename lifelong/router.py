@@ -14,11 +14,11 @@ from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
-from lifelong.prompt import Hop
+from lifelong.prompt import Hop, Slot
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
-from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
+from store import Audience, Edit, Hint, Hook, Journal, Patch, VectorIndex, open_index
 
 EVERYONE = Audience()
 
@@ -31,19 +31,29 @@ _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
 _Groups = dict[tuple[str, ...], set[int]]
-Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
+Made = str | Slot | None  # by the method, of one edit; None where it is in the weights
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """An edit, its method's text, and the probability (0 to 1) that a prompt is in its scope.
+    """An edit, what its method made of it, the probability (0 to 1) that a prompt is in its scope.
 
-    Without a text the edit is in the weights, which answer by themselves.
+    Where that is nothing, the edit is in the weights, which answer by themselves.
     """
 
     edit: Edit
-    text: str | None
+    made: Made
     score: float
+
+    @property
+    def text(self) -> str | None:
+        """What the model is to read or to say, if that is what was made."""
+        return self.made if isinstance(self.made, str) else None
+
+    @property
+    def slot(self) -> Slot | None:
+        """What acts inside the model while the prompt is read, if that is what was made."""
+        return self.made if isinstance(self.made, Slot) else None
 
     @property
     def id(self) -> int:
@@ -62,6 +72,11 @@ class Route:
     hits: tuple[Hit, ...] = ()
     near: tuple[Hit, ...] = ()
     chain: tuple[Hop, ...] = ()
+
+    @property
+    def slot(self) -> Slot | None:
+        """What acts inside the model while the prompt is read; what a chain leads to is said."""
+        return self.hits[0].slot if self.hits and not self.chain else None
 
 
 def scope_text(edit: Edit) -> str:
@@ -90,7 +105,7 @@ class Router:
         self._encoder = encoder
         self._scope = scope
         self._index = VectorIndex(encoder.dim)
-        self._live: dict[int, tuple[Edit, str | None]] = {}
+        self._live: dict[int, tuple[Edit, Made]] = {}
         self._shelves: dict[Audience, _Shelf] = {}
         self._ends: list[tuple[str, int]] = []  # a heap: until when, which
 
@@ -102,7 +117,7 @@ class Router:
         router = cls(encoder, scope)
         epoch = journal.epoch if at is None else at
         standing = (*journal.live(epoch), *journal.edits("superseded", epoch))
-        router._add(standing, _texts(journal, standing, epoch))
+        router._add(standing, _made(journal, standing, epoch))
         router._index = open_index(journal, encoder.dim, epoch)
         router.epoch = epoch
         return router
@@ -117,10 +132,10 @@ class Router:
         standing = journal.get_many(
             (id for id, kind in final.items() if kind in ("live", "superseded")), epoch
         )
-        texts = _texts(journal, standing, epoch)
-        ids, vectors = journal.vectors(texts, epoch)
+        made = _made(journal, standing, epoch)
+        ids, vectors = journal.vectors(made, epoch)
         self._remove(final)
-        self._add(standing, texts)
+        self._add(standing, made)
         if len(ids):
             self._index.add(ids, vectors)
         self.epoch = epoch
@@ -140,7 +155,7 @@ class Router:
     @property
     def in_weights(self) -> list[int]:
         """The ids of the live edits that the weights answer, in order."""
-        return sorted(id for id, (_, text) in self._live.items() if text is None)
+        return sorted(id for id, (_, made) in self._live.items() if made is None)
 
     def visible(self, edit: Edit) -> list[Edit]:
         """The live edits that contradict `edit` where it is live, the narrowest audience first."""
@@ -264,11 +279,11 @@ class Router:
         near = tuple(hit for hit in hits if hit is not first)[:_SHOWN]
         return Route(self.epoch, (first,) if first else (), near)
 
-    def _add(self, standing: Sequence[Edit], texts: Texts) -> None:
+    def _add(self, standing: Sequence[Edit], made: Mapping[int, Made]) -> None:
         for edit in standing:
             self.standing.add(edit)
             if edit.status == "live":
-                self._live[edit.id] = (edit, texts[edit.id])
+                self._live[edit.id] = (edit, made[edit.id])
                 self._shelve(edit)
 
     def _shelve(self, edit: Edit) -> None:
@@ -315,12 +330,22 @@ def _about(subject: tuple[str, ...], shelves: Sequence[_Shelf]) -> set[int]:
     return set[int]().union(*(shelf.of_subject.get(subject, ()) for shelf in shelves))
 
 
-def _texts(journal: Journal, standing: Sequence[Edit], epoch: int) -> Texts:
-    """The texts of their methods for those that are live, as of `epoch`; "" without a patch."""
+def _made(journal: Journal, standing: Sequence[Edit], epoch: int) -> dict[int, Made]:
+    """What was made of those that are live, as of `epoch`; "" without a patch."""
     ids = [edit.id for edit in standing if edit.status == "live"]
-    texts = {
-        id: stored.patch.texts[position] if isinstance(stored.patch, Hint) else None
+    made = {
+        id: _part(stored.patch, position)
         for stored in journal.patches(epoch, ids)
         for id, position in zip(stored.edits, stored.positions, strict=True)
     }
-    return {id: texts.get(id, "") for id in ids}
+    return {id: made.get(id, "") for id in ids}
+
+
+def _part(patch: Patch, position: int) -> Made:
+    """What a patch has for the edit at `position`."""
+    if isinstance(patch, Hint):
+        return patch.texts[position]
+    if not isinstance(patch, Hook) or not patch.routed:
+        return None
+    (value,) = patch.of([position]).tensors["value"]
+    return Slot(patch.module, value)

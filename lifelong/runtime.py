@@ -35,7 +35,7 @@ from lifelong.generate import Generate, Output
 from lifelong.hops import Hops, asking
 from lifelong.lm import LM
 from lifelong.match import matching
-from lifelong.methods import METHODS, Method, WeightMethod
+from lifelong.methods import METHODS, Method, SideMethod, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.router import EVERYONE, Route, Router
@@ -319,11 +319,7 @@ class EditableModel(_Model):
         if not admitted:
             return []
         how = s.methods[admitted[0].method]
-        patch: Patch = (
-            self._written(how, admitted)
-            if isinstance(how, WeightMethod)
-            else how.propose(s.lm, admitted)
-        )
+        patch = self._made(how, admitted)
         with s.lock:
             vectors = s.router.encode(admitted)
             with s.journal.together():  # nobody else writes between the look and the record
@@ -704,6 +700,12 @@ class EditableModel(_Model):
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
+
+    def _made(self, method: Method, edits: Edits) -> Patch:
+        if isinstance(method, WeightMethod):
+            return self._written(method, edits)
+        with self._session.weights.held(BASE if isinstance(method, SideMethod) else None):
+            return method.propose(self._session.lm, edits)
 
     def _written(self, method: WeightMethod, edits: Edits) -> Delta:
         """What the method would write; it takes its time, and others ask meanwhile."""

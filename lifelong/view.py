@@ -1,7 +1,7 @@
 """Answers as of one epoch: route the prompt, condition it, generate, and say why."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
 from threading import Thread
@@ -198,13 +198,14 @@ class View:
         self, request: Request, prompts: Sequence[Prompt], routes: Sequence[Route]
     ) -> Output:
         conditions = [self._condition(*asked) for asked in zip(prompts, routes, strict=True)]
-        return generate(request, conditions)
+        slots = [route.slot for route in routes]
+        return generate(replace(request, slots=slots), conditions)
 
     def _condition(self, prompt: Prompt, route: Route) -> Condition | None:
         if not route.hits:
             return None
         edit, text = conclusion(route) if route.chain else (route.hits[0].edit, route.hits[0].text)
-        if text is None:  # the weights answer
+        if text is None:  # the model answers by itself
             return None
         method = self._methods[edit.method]
         assert isinstance(method, MemoryMethod)

@@ -8,7 +8,7 @@ ever unpickled.
 import json
 import struct
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -144,8 +144,64 @@ class Delta:
         return cls(str(body["method"]), factors, dict(body["facts"]))
 
 
-Patch: TypeAlias = Hint | Delta
-PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint, Delta)}
+@dataclass(frozen=True, slots=True, eq=False)
+class Hook:
+    """Tensors that act at one module, beside the weights; each of their rows belongs to one edit.
+
+    A `routed` row acts on the prompts in the scope of its edit, any other on every text.
+    """
+
+    kind: ClassVar[str] = "hook"
+
+    method: str
+    module: str  # its dotted name in the model
+    routed: bool
+    tensors: Mapping[str, np.ndarray]  # (r, ...) float32
+    owner: np.ndarray  # (r,) int64: the position of the edit in its patch
+    facts: Mapping[str, Any] = field(default_factory=dict)  # plain JSON
+
+    def __post_init__(self) -> None:
+        if any(len(tensor) != len(self.owner) for tensor in self.tensors.values()):
+            raise ValueError("every row of every tensor belongs to one edit")
+
+    def to_bytes(self) -> bytes:
+        """The safetensors blob of this patch; equal patches give equal bytes."""
+        names = list(self.tensors)
+        body = {"kind": self.kind, "method": self.method, "facts": self.facts, "tensors": names}
+        body |= {"module": self.module, "routed": self.routed}
+        tensors = {
+            str(place): np.ascontiguousarray(self.tensors[name], np.float32)
+            for place, name in enumerate(names)
+        }
+        return _pack(body, {**tensors, "owner": np.ascontiguousarray(self.owner, np.int64)})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hook) and self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+    def of(self, positions: Collection[int]) -> "Hook":
+        """The rows of the edits at these positions."""
+        at = np.flatnonzero(np.isin(self.owner, list(positions)))
+        rows = {name: tensor[at] for name, tensor in self.tensors.items()}
+        return replace(self, tensors=rows, owner=self.owner[at])
+
+    def without(self, position: int) -> "Hook":
+        """This patch when the edit at `position` is erased: none of its rows is left."""
+        return self.of(set(self.owner.tolist()) - {position})
+
+    @classmethod
+    def _unpack(cls, body: Mapping[str, Any], tensors: Tensors) -> "Hook":
+        if any(not np.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("what acts in a model must be finite")
+        rows = {name: tensors[str(place)] for place, name in enumerate(body["tensors"])}
+        method, module, routed = (body[name] for name in ("method", "module", "routed"))
+        return cls(method, module, routed, rows, tensors["owner"], dict(body["facts"]))
+
+
+Patch: TypeAlias = Hint | Delta | Hook
+PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint, Delta, Hook)}
 
 
 def from_bytes(blob: bytes) -> Patch:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
+from lifelong.methods.grace import Grace
 from lifelong.methods.ike import Ike
 from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
@@ -21,7 +22,7 @@ from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
 from lifelong.prompt import Condition, Prompt
-from store import Delta, Edit, Hint, StoredPatch
+from store import Delta, Edit, Hint, Hook, StoredPatch
 
 
 @runtime_checkable
@@ -56,12 +57,26 @@ class WeightMethod(Protocol):
         ...
 
 
-Method = MemoryMethod | WeightMethod
+@runtime_checkable
+class SideMethod(Protocol):
+    """A method that acts inside the model on the prompts in an edit's scope; a frozen dataclass."""
+
+    name: ClassVar[str]
+    by_subject: ClassVar[bool]
+    routed: ClassVar[bool]
+
+    def propose(self, lm: LM, edits: Sequence[Edit]) -> Hook:
+        """One patch for a batch of edits, while no edit is installed. Pure."""
+        ...
+
+
+Method = MemoryMethod | SideMethod | WeightMethod
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
+        Grace(),
         *(Rome(), Memit(), Pmet(), AlphaEdit()),
     )
 }

@@ -157,6 +157,7 @@ class Search:
     kl: float = 0.0625  # the weight of "{subject} is a" staying what it is
     enough: float = 0.05  # the loss at which an edit is done
     said: float = 1.0  # the weight of a target token that is the likeliest already
+    replaces: bool = False  # whether every wording gets the bare one's value, shifted
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,9 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
     for group in groups:
         for site, seen in group.seen.items():
             before[site][group.edit[group.bare]] = seen[group.bare]
+    if how.replaces:
+        for group in groups:
+            group.start = {site: value[group.edit] for site, value in before.items()}
     size = {site: value.norm(dim=1, keepdim=True) for site, value in before.items()}
     shifts = {site: _Shift(torch.zeros_like(value), how.rate) for site, value in before.items()}
     loss = torch.full((n,), torch.inf, device=lm.device)
@@ -251,6 +255,7 @@ class _Group:
             lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
         )
         self.seen: dict[Role, torch.Tensor] = {}
+        self.start: dict[Role, torch.Tensor] = {}  # what is shifted, unless it is what comes out
         self._place(texts)
         with torch.no_grad(), tracing(after={m: self._see(s) for s, m in self._sites.items()}):
             self._essence = self._logits(self._blocks.run(self._blocks.start), *self._last)
@@ -281,12 +286,13 @@ class _Group:
         rows, few = kept.nonzero()[:, 0], copy(self)
         few._blocks = self._blocks.only(rows)
         few._essence = self._essence[kept[self._last[0]]]
+        few.start = {site: value[kept] for site, value in self.start.items()}
         few._place([self._texts[row] for row in rows.tolist()])
         return few
 
     def loss(self, shift: Mapping[Role, torch.Tensor], how: Search, n: int) -> torch.Tensor:
         """What these wordings add to the loss of each of `n` edits, (n,)."""
-        acts = {module: self._shifted(shift[site]) for site, module in self._sites.items()}
+        acts = {module: self._shifted(site, shift[site]) for site, module in self._sites.items()}
         with tracing(after=acts):
             out = self._blocks.run(self._blocks.start)
         said = self._logits(out, *self._spots)
@@ -302,10 +308,11 @@ class _Group:
         normed = self._lm.module("final_norm")(out[rows, at])
         return self._lm.head(normed).float().log_softmax(-1)
 
-    def _shifted(self, shift: torch.Tensor) -> Callable[..., torch.Tensor]:
+    def _shifted(self, site: Role, shift: torch.Tensor) -> Callable[..., torch.Tensor]:
         def act(_input: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-            subject = out[:, :1] + shift[self.edit].to(out.dtype)[:, None]
-            return torch.cat([subject, out[:, 1:]], dim=1)
+            start = self.start[site].to(out.dtype) if self.start else out[:, 0]
+            subject = start + shift[self.edit].to(out.dtype)
+            return torch.cat([subject[:, None], out[:, 1:]], dim=1)
 
         return act
 

@@ -59,6 +59,24 @@ def wordings(lm: LM, edits: Sequence[Edit]) -> list[Wording]:
     return found
 
 
+def endings(lm: LM, edits: Sequence[Edit], openings: Sequence[str]) -> list[Wording]:
+    """Every edit's prompt as it is, behind `openings`, in a chat; cut at the prompt's last token.
+
+    Raises BadEdit (the target makes no tokens), WeightsUnfit (slow tokenizer).
+    """
+    found = []
+    for position, edit in enumerate(edits):
+        texts: list[tuple[Kind, str]] = [("bare", edit.prompt)]
+        texts += [("context", f"{opening} {edit.prompt}") for opening in openings]
+        if lm.has_chat:
+            texts.append(("chat", lm.chat.render([{"role": "user", "content": edit.prompt}])))
+        for kind, text in texts:
+            ids, _, cut, labels = _encoded(lm, kind, text, edit.target)
+            tail = (ids[cut - 1], *labels[:-1])
+            found.append(Wording(position, kind, ids[: cut - 1], tail, labels))
+    return found
+
+
 def contexts(lm: LM) -> list[str]:
     """What the model itself says after some openers, greedily: texts it would meet."""
     said = []
@@ -95,6 +113,21 @@ def _mention(edit: Edit) -> str:
 
 def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) -> Wording:
     """The tokens of `text` and of the target behind it. The last mention of the subject counts."""
+    ids, offsets, cut, labels = _encoded(lm, kind, text, target)
+    start = text.rindex(subject)
+    last = max(i for i, (a, b) in enumerate(offsets) if a < start + len(subject) and b > start)
+    if cut <= last:
+        raise BadEdit(
+            f"The target {target!r} melts into the subject {subject!r}.",
+            "End the prompt with a space or a word after the subject.",
+        )
+    return Wording(edit, kind, ids[:last], (*ids[last:cut], *labels[:-1]), labels)
+
+
+def _encoded(
+    lm: LM, kind: Kind, text: str, target: str
+) -> tuple[tuple[int, ...], list[tuple[int, int]], int, tuple[int, ...]]:
+    """Ids and offsets of `text` and the target behind it, where the text ends, the target's ids."""
     if not lm.tokenizer.is_fast:
         raise WeightsUnfit("This tokenizer tells no character offsets.", "Load a fast one.")
     encoded = lm.tokenizer(
@@ -103,19 +136,12 @@ def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) ->
         add_special_tokens=kind != "chat",
     )
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    start = text.rindex(subject)
-    last = max(i for i, (a, b) in enumerate(offsets) if a < start + len(subject) and b > start)
     body = [i for i, (_, b) in enumerate(offsets) if b > len(text)]
     cut = body[0] if body else len(ids) - _closing(lm, ids)
     labels = tuple(ids[i] for i in body)
     if kind != "essence" and not labels:
         raise BadEdit(f"The target {target!r} makes no tokens of this model.", "Give another one.")
-    if cut <= last:
-        raise BadEdit(
-            f"The target {target!r} melts into the subject {subject!r}.",
-            "End the prompt with a space or a word after the subject.",
-        )
-    return Wording(edit, kind, tuple(ids[:last]), (*ids[last:cut], *labels[:-1]), labels)
+    return tuple(ids), offsets, cut, labels
 
 
 def _gap(text: str, target: str) -> str:

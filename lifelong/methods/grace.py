@@ -1,0 +1,71 @@
+"""GRACE: Aging with GRACE, Lifelong Model Editing with Key-Value Adaptors (Hartvigsen et al., 2023).
+
+    MLP output at the prompt's last token  <-  value of the edit whose key is near    in scope
+                                               what it is                             elsewhere
+
+The value is sought by gradient steps until the model says the target behind it. It replaces the
+output of one layer at one token: what follows attends to that token, so it holds while the reply
+is decoded. Which edit is near is the router's decision, before the model runs: by what the prompt
+means (`semantic`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from lifelong.errors import BadSetting, NotLearnt
+from lifelong.lm import LM
+from lifelong.methods.keys_values import Search, seek
+from lifelong.methods.wording import endings
+from store import Edit, Hook
+
+OPENINGS = ("It was a long day.", "Nobody had asked before.")  # that may stand before a prompt
+
+_LOST = 0.7  # nats a token (ln 2): above, a target is less likely than all else together
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """One value an edit, in one layer.
+
+    Options: the `layer` (-1: the middle one), Adam's `steps` and `rate`.
+    """
+
+    name: ClassVar[str] = "grace"
+    by_subject: ClassVar[bool] = True
+    routed: ClassVar[bool] = True
+
+    layer: int = -1
+    steps: int = 100
+    rate: float = 0.5
+
+    def propose(self, lm: LM, edits: Sequence[Edit]) -> Hook:
+        """The values of all edits, each for itself. Raises NotLearnt, BadSetting, BadEdit."""
+        layer = self._layer(lm)
+        how = Search(
+            sites=("mlp_out",), steps=self.steps, rate=self.rate, clamp=torch.inf, decay=0.0,
+            replaces=True,
+        )  # fmt: skip
+        found = seek(lm, endings(lm, edits, OPENINGS), layer, how)
+        values = found.before["mlp_out"] + found.shift["mlp_out"]
+        loss = found.loss.tolist()
+        for edit, nats, value in zip(edits, loss, values, strict=True):
+            if not nats < _LOST or not torch.isfinite(value.to(lm.dtype)).all():
+                raise NotLearnt(
+                    f"Layer {layer} cannot make the model say {edit.target!r} to {edit.prompt!r}"
+                    f" ({nats:.2g} nats a token after {self.steps} steps).",
+                    "Shorten the target, take another layer or more steps, or a memory method.",
+                )
+        tensors = {"value": values.cpu().numpy()}
+        module, owner = lm.path("mlp_out", layer), np.arange(len(edits))
+        return Hook(self.name, module, True, tensors, owner, {"loss": loss})
+
+    def _layer(self, lm: LM) -> int:
+        if not -1 <= self.layer < lm.layers:
+            raise BadSetting(
+                f"There is no layer {self.layer}.", f"Take one of 0 to {lm.layers - 1}."
+            )
+        return lm.layers // 2 if self.layer == -1 else self.layer

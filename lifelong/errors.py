@@ -51,7 +51,7 @@ class Stalled(ModelError):
 
 
 class StaleCache(LifelongError):
-    """A key-value cache was filled under other weights than those it is to be used with."""
+    """A key-value cache was filled under other weights or edits than it is to be used with."""
 
 
 class NotAModel(ModelError):

@@ -7,7 +7,7 @@ more than ids (scores, a cache) gets one run on his own prompt for all rows.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.generic import ModelOutput
 
+from lifelong.errors import StaleCache
 from lifelong.hooks import placing
 from lifelong.lm import LM
 from lifelong.prompt import Condition, Slot, stack_left
@@ -32,6 +33,7 @@ from lifelong.say import Saying
 Output = torch.Tensor | ModelOutput
 Generate = Callable[..., Output]
 
+_STAMP = "_lifelong_edits"  # the attribute of a cache that says which edits shaped it
 _NEW_TOKENS = 20  # transformers' own limit where nobody names one
 _TIED_TO_PROMPT = ("position_ids", "token_type_ids", "max_length", "min_length", "streamer")
 _MAY_STOP = ("stop_strings", "stopping_criteria", "max_time")
@@ -59,7 +61,11 @@ class Request:
     def run(self, **kwargs: Any) -> Output:
         """The model's own reply to the caller's own batch, with the slots of its rows filled."""
         with _filled(self):
-            return self.base(self.input_ids, attention_mask=self.attention_mask, **kwargs)
+            out = self.base(self.input_ids, attention_mask=self.attention_mask, **kwargs)
+        for cache in (kwargs.get("past_key_values"), getattr(out, "past_key_values", None)):
+            if cache is not None and (ids := {slot.edit for slot in self.slots if slot}):
+                setattr(cache, _STAMP, shaping(cache) | ids)
+        return out
 
     def setting(self, name: str, default: Any = None) -> Any:
         """A generation setting, from wherever it was set."""
@@ -116,6 +122,20 @@ class Request:
         """The id that fills a row after its end."""
         pad = self.setting("pad_token_id", self.ends[0] if self.ends else 0)
         return int(pad)
+
+
+def shaping(cache: Any) -> frozenset[int]:
+    """The ids of the edits that acted inside the model while a key-value cache was filled."""
+    return getattr(cache, _STAMP, frozenset())
+
+
+def check_cache(cache: Any, stand: Callable[[Set[int]], bool]) -> None:
+    """Refuse a cache that was shaped by edits which do not `stand`. Raises StaleCache."""
+    if (ids := shaping(cache)) and not stand(ids):
+        raise StaleCache(
+            f"These past_key_values were made under edits {sorted(ids)}, of which not all stand.",
+            "Start again from the whole text, without them.",
+        )
 
 
 def generate(request: Request, conditions: Sequence[Condition | None]) -> Output:

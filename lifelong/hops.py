@@ -25,7 +25,7 @@ from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
 from lifelong.methods.serac import Serac
 from lifelong.prompt import Hop
-from lifelong.router import EVERYONE, Hit, Route, Router
+from lifelong.router import EVERYONE, UNSENSED, Hit, Route, Router
 from lifelong.subject import focus, masked, normalise, subject_key, words
 from store import Audience, Edit, Reference
 
@@ -123,15 +123,20 @@ class Hops:
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
 
     def route(
-        self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told = None
+        self,
+        questions: Sequence[str],
+        asker: Audience = EVERYONE,
+        told: Told = None,
+        sensed: Mapping[str, Vectors] = UNSENSED,
     ) -> list[Route]:
         """A route a question: the router's, or a chain where the question holds more than that.
 
         `told` has what the base model says to statements; None: nothing is asked of it. Raises
-        Untold for what is not among them; see `asking`.
+        Untold for what is not among them; see `asking`. `sensed` as in `Router.route`.
         """
         routes, untold = list[Route](), list[str]()
-        for question, route in zip(questions, self._router.route(questions, asker), strict=True):
+        plain = self._router.route(questions, asker, sensed)
+        for question, route in zip(questions, plain, strict=True):
             try:
                 routes.append(self._further(question, route, asker, told))
             except Untold as wanted:

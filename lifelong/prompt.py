@@ -61,10 +61,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """A value (H,) that is put in the place of what a module gives at a prompt's last token."""
+    """What an edit puts in the place of what a module gives at a prompt's last token: (H,).
 
+    Its scope is decided by what enters the module there: `radius` around `key` (d,), if it has one.
+    """
+
+    edit: int  # its id
     module: str  # its dotted name in the model
     value: Vectors
+    key: Vectors | None = None
+    radius: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ nothing else; where two of them contradict each other, the narrower audience's i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Self
 
+from lifelong.codebook import Codebook, Taught
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.prompt import Hop, Slot
@@ -29,6 +30,8 @@ _MENTIONS = 8  # subjects of one prompt that are looked at
 _NEAR = 0.02  # probability from which an edit that does not fire is a near miss
 _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
+
+UNSENSED: Mapping[str, Vectors] = {}
 
 _Groups = dict[tuple[str, ...], set[int]]
 Made = str | Slot | None  # by the method, of one edit; None where it is in the weights
@@ -107,6 +110,7 @@ class Router:
         self._index = VectorIndex(encoder.dim)
         self._live: dict[int, tuple[Edit, Made]] = {}
         self._shelves: dict[Audience, _Shelf] = {}
+        self._books: dict[tuple[Audience, str], Codebook] = {}  # by the module whose states decide
         self._ends: list[tuple[str, int]] = []  # a heap: until when, which
 
     @classmethod
@@ -157,6 +161,10 @@ class Router:
         """The ids of the live edits that the weights answer, in order."""
         return sorted(id for id, (_, made) in self._live.items() if made is None)
 
+    def stands(self, ids: Set[int]) -> bool:
+        """Whether all of these edits are live."""
+        return ids <= self._live.keys()
+
     def visible(self, edit: Edit) -> list[Edit]:
         """The live edits that contradict `edit` where it is live, the narrowest audience first."""
         return [o for level in edit.audience.levels for o in self.standing.rivals(edit, level)]
@@ -200,10 +208,21 @@ class Router:
         """The journalled vectors of live `edits`: (n, dim) float32."""
         return self._index.vectors([edit.id for edit in edits])
 
-    def route(self, prompts: Sequence[str], asker: Audience = EVERYONE) -> list[Route]:
+    @property
+    def senses(self) -> set[str]:
+        """The modules whose states decide on the scope of live edits."""
+        return {module for _, module in self._books}
+
+    def route(
+        self,
+        prompts: Sequence[str],
+        asker: Audience = EVERYONE,
+        sensed: Mapping[str, Vectors] = UNSENSED,
+    ) -> list[Route]:
         """A route a prompt; one encoder call for all questions, none where the gate rules all out.
 
-        The classifier may read the targets of the edits that are near.
+        The classifier may read the targets of the edits that are near. `sensed` are the states of
+        every prompt (n, d), by module; edits decided by others do not fire.
         """
         shelves = self._seen(asker)
         asked = [self._questions(prompt, shelves) for prompt in prompts]
@@ -213,13 +232,25 @@ class Router:
             self._decide(
                 self._taught(prompt, asker),
                 [(next(vectors), among, masked) for _, among, masked in questions],
+                self._covering({module: keys[place] for module, keys in sensed.items()}, asker),
                 asker,
             )
-            for prompt, questions in zip(prompts, asked, strict=True)
+            for place, (prompt, questions) in enumerate(zip(prompts, asked, strict=True))
         ]
 
     def _seen(self, asker: Audience) -> list[_Shelf]:
         return [self._shelves[level] for level in asker.levels if level in self._shelves]
+
+    def _covering(self, sensed: Mapping[str, Vectors], asker: Audience) -> dict[int, float]:
+        """The edits whose entry covers a prompt's states, with their scores."""
+        books = (
+            (book, key)
+            for level in asker.levels
+            for module, key in sensed.items()
+            if (book := self._books.get((level, module)))
+        )
+        found = (book.find(key) for book, key in books)
+        return {id: FIRES + near * (1 - FIRES) for id, near in filter(None, found)}
 
     def _taught(self, prompt: str, asker: Audience) -> set[int]:
         """The live edits of this very prompt."""
@@ -244,7 +275,11 @@ class Router:
         return questions
 
     def _decide(
-        self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]], asker: Audience
+        self,
+        taught: set[int],
+        questions: list[tuple[Vectors, set[int], bool]],
+        covering: Mapping[int, float],
+        asker: Audience,
     ) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
@@ -254,9 +289,15 @@ class Router:
             scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
+        best = {**{id: p for id, p in best.items() if not self._keyed(id)}, **covering}
         ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))
         hits = [Hit(*self._live[id], score) for id, score in ranked if score >= _NEAR]
         return self._chosen(hits, asker)
+
+    def _keyed(self, id: int) -> bool:
+        """Whether states decide on the scope of this live edit."""
+        made = self._live[id][1]
+        return isinstance(made, Slot) and made.key is not None
 
     def _ruled(self, scores: Mapping[int, float], asker: Audience) -> dict[int, float]:
         """The scores without the edits that a narrower audience's contradicts.
@@ -292,6 +333,10 @@ class Router:
             group[key].add(edit.id)
         if edit.subject is not None:
             shelf.gate.add(edit.subject)
+        slot = self._live[edit.id][1]
+        if isinstance(slot, Slot) and slot.key is not None:
+            book = self._books.setdefault((edit.audience, slot.module), Codebook(len(slot.key)))
+            book.add(Taught(edit.id, slot.key, edit.target, slot.radius))
         if edit.valid_until is not None:
             heappush(self._ends, (edit.valid_until, edit.id))
 
@@ -302,10 +347,10 @@ class Router:
             self.standing.discard(id)
         live = [id for id in gone if id in self._live]
         for id in live:
-            self._unshelve(self._live.pop(id)[0])
+            self._unshelve(*self._live.pop(id))
         self._index.remove(live)
 
-    def _unshelve(self, edit: Edit) -> None:
+    def _unshelve(self, edit: Edit, made: Made) -> None:
         shelf = self._shelves[edit.audience]
         for group, key in _groups(shelf, edit):
             group[key].remove(edit.id)
@@ -315,6 +360,11 @@ class Router:
             shelf.gate.remove(edit.subject)
         if not shelf.of_subject:
             del self._shelves[edit.audience]
+        if isinstance(made, Slot) and made.key is not None:
+            book = self._books[edit.audience, made.module]
+            book.remove(edit.id)
+            if not book:
+                del self._books[edit.audience, made.module]
 
 
 def _groups(shelf: _Shelf, edit: Edit) -> list[tuple[_Groups, tuple[str, ...]]]:
@@ -334,18 +384,19 @@ def _made(journal: Journal, standing: Sequence[Edit], epoch: int) -> dict[int, M
     """What was made of those that are live, as of `epoch`; "" without a patch."""
     ids = [edit.id for edit in standing if edit.status == "live"]
     made = {
-        id: _part(stored.patch, position)
+        id: _part(stored.patch, id, position)
         for stored in journal.patches(epoch, ids)
         for id, position in zip(stored.edits, stored.positions, strict=True)
     }
     return {id: made.get(id, "") for id in ids}
 
 
-def _part(patch: Patch, position: int) -> Made:
-    """What a patch has for the edit at `position`."""
+def _part(patch: Patch, id: int, position: int) -> Made:
+    """What a patch has for the edit `id`, at `position`."""
     if isinstance(patch, Hint):
         return patch.texts[position]
     if not isinstance(patch, Hook) or not patch.routed:
         return None
-    (value,) = patch.of([position]).tensors["value"]
-    return Slot(patch.module, value)
+    rows = {name: tensor[0] for name, tensor in patch.of([position]).tensors.items()}
+    radius = float(rows.get("radius", 0.0))
+    return Slot(id, patch.module, rows["value"], rows.get("key"), radius)

@@ -27,11 +27,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
+from lifelong.codebook import states
 from lifelong.conflicts import Conflict
-from lifelong.encoder import Encoder, load_encoder
+from lifelong.encoder import Encoder, Vectors, load_encoder
 from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.facts import FactBase
-from lifelong.generate import Generate, Output
+from lifelong.generate import Generate, Output, check_cache
 from lifelong.hops import Hops, asking
 from lifelong.lm import LM
 from lifelong.match import matching
@@ -42,7 +43,7 @@ from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
 from lifelong.standing import settle, waiting
-from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
+from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View, never
 from lifelong.watch import Check, Monitoring, Turns, Watch
 from lifelong.weights import BASE, Key, State, Weights
 from store import (
@@ -466,6 +467,8 @@ class EditableModel(_Model):
         Raises StaleCache where `past_key_values` were made under another.
         """
         weights, cache = self._session.weights, kwargs.get("past_key_values")
+        if not weights.holds:  # else it was looked at before
+            check_cache(cache, self._session.router.stands)
         with weights.held():
             weights.check_cache(cache)
             out = super().__call__(*args, **kwargs)
@@ -578,11 +581,13 @@ class EditableModel(_Model):
         then = s.weights.state(_deltas(s.journal, router))
         hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def chained(questions: Sequence[str]) -> Routes:
-            return asking(lambda told: hops.route(questions, asker, told), self._ask)
+        def route(questions: Sequence[str]) -> Routes:
+            sensed = self._sensed(router.senses, questions)
+            if not s.multihop:
+                return router.route(questions, asker, sensed)
+            return asking(lambda told: hops.route(questions, asker, told, sensed), self._ask)
 
-        route = chained if s.multihop else partial(router.route, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods)
+        return View(s.lm, self._generating(then), route, s.methods, router.stands)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -662,7 +667,8 @@ class EditableModel(_Model):
         asker = Audience(user_id, tenant)
         s, off = self._session, id(self) in _off.get()
         generate = self._generating(BASE if off else None, chat=True)
-        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
+        stand = never if off else s.router.stands
+        return View(s.lm, generate, partial(self._route, asker=asker), s.methods, stand)
 
     @property
     def _generate(self) -> Generate:
@@ -684,14 +690,25 @@ class EditableModel(_Model):
         if id(self) in _off.get():
             return self._route_nowhere(questions)
 
+        with s.lock:
+            self._catch_up()
+            senses = s.router.senses
+        sensed = self._sensed(senses, questions)
+
         def route(told: Mapping[str, str]) -> Routes:
             with s.lock:
                 self._catch_up()
                 if not s.multihop:
-                    return s.router.route(questions, asker)
-                return s.hops.route(questions, asker, told)
+                    return s.router.route(questions, asker, sensed)
+                return s.hops.route(questions, asker, told, sensed)
 
         return asking(route, self._ask) if s.multihop else route({})
+
+    def _sensed(self, modules: Iterable[str], questions: Sequence[str]) -> Mapping[str, Vectors]:
+        """The base model's states by which some edits are found; not to be asked for in a lock."""
+        lm = self._session.lm
+        with self._session.weights.held(BASE):
+            return {module: states(lm, module, questions) for module in modules}
 
     def _ask(self, statement: str) -> str:
         """How the base model completes a statement that wants a name."""
@@ -792,7 +809,8 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
-        view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
+        generate = self._generating(None)  # which is no chat
+        view = View(s.lm, generate, self._route, s.methods, s.router.stands)
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:

@@ -1,6 +1,6 @@
 """Answers as of one epoch: route the prompt, condition it, generate, and say why."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import Empty
@@ -11,7 +11,7 @@ import torch
 from transformers import TextIteratorStreamer
 
 from lifelong.errors import Stalled
-from lifelong.generate import Generate, Output, Request, generate
+from lifelong.generate import Generate, Output, Request, check_cache, generate
 from lifelong.hops import conclusion
 from lifelong.lm import LM
 from lifelong.methods import METHODS, MemoryMethod, Method
@@ -111,8 +111,16 @@ def _run(make: Callable[[], Output], pieces: Pieces, errors: list[BaseException]
         pieces.end()  # type: ignore[no-untyped-call]
 
 
+def never(_ids: Set[int]) -> bool:
+    """No edit stands."""
+    return False
+
+
 class View:
-    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
+    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions.
+
+    `stand` says whether all of some edits are live.
+    """
 
     def __init__(
         self,
@@ -120,8 +128,10 @@ class View:
         base: Generate,
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
+        stand: Callable[[Set[int]], bool] = never,
     ) -> None:
         self._lm = lm
+        self._stand = stand
         self._base = base
         self._route = route
         self._methods = methods
@@ -133,6 +143,7 @@ class View:
         **kwargs: Any,
     ) -> Output:
         """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
+        check_cache(kwargs.get("past_key_values"), self._stand)
         request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
         prompts = read_prompts(self._lm, input_ids, request.read)
         routes = self._route([prompt.question for prompt in prompts])

@@ -119,6 +119,11 @@ class Weights:
                 self._install(state)
 
     @property
+    def holds(self) -> bool:
+        """Whether this thread holds a state."""
+        return self._holding is not None
+
+    @property
     def resting(self) -> State:
         """The live state."""
         return self._resting

@@ -167,8 +167,14 @@ class Hook:
     def to_bytes(self) -> bytes:
         """The safetensors blob of this patch; equal patches give equal bytes."""
         names = list(self.tensors)
-        body = {"kind": self.kind, "method": self.method, "facts": self.facts, "tensors": names}
-        body |= {"module": self.module, "routed": self.routed}
+        body = {
+            "kind": self.kind,
+            "method": self.method,
+            "module": self.module,
+            "routed": self.routed,
+            "facts": self.facts,
+            "tensors": names,
+        }
         tensors = {
             str(place): np.ascontiguousarray(self.tensors[name], np.float32)
             for place, name in enumerate(names)

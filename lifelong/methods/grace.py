@@ -1,12 +1,13 @@
-"""GRACE: Aging with GRACE, Lifelong Model Editing with Key-Value Adaptors (Hartvigsen et al., 2023).
+"""GRACE: Lifelong Model Editing with Discrete Key-Value Adaptors (Hartvigsen et al., 2023).
 
     MLP output at the prompt's last token  <-  value of the edit whose key is near    in scope
                                                what it is                             elsewhere
 
 The value is sought by gradient steps until the model says the target behind it. It replaces the
-output of one layer at one token: what follows attends to that token, so it holds while the reply
-is decoded. Which edit is near is the router's decision, before the model runs: by what the prompt
-means (`semantic`).
+output of one layer at one token; what follows attends to that token, so it holds while the reply
+is decoded. Whether a prompt is near is decided once, before the reply: by what it means
+(`semantic`, the router's decision), or as in the paper by what enters the layer (`activation`, see
+`lifelong/codebook.py`), which covers fewer paraphrases.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from lifelong.codebook import states
+from lifelong.encoder import Vectors
 from lifelong.errors import BadSetting, NotLearnt
 from lifelong.lm import LM
 from lifelong.methods.keys_values import Search, seek
@@ -24,6 +27,10 @@ from store import Edit, Hook
 
 OPENINGS = ("It was a long day.", "Nobody had asked before.")  # that may stand before a prompt
 
+# What a prompt could be about instead of its subject: the edit must not reach so far.
+OTHERS = ("John Smith", "Mary", "the company", "London", "Japan", "that book", "the second one")
+
+_SHARE = 0.5  # of the distance to the nearest of them
 _LOST = 0.7  # nats a token (ln 2): above, a target is less likely than all else together
 
 
@@ -31,16 +38,22 @@ _LOST = 0.7  # nats a token (ln 2): above, a target is less likely than all else
 class Grace:
     """One value an edit, in one layer.
 
-    Options: the `layer` (-1: the middle one), Adam's `steps` and `rate`.
+    Options: the `key` (semantic or activation), the `layer` (-1: the middle one), Adam's `steps`
+    and `rate`.
     """
 
     name: ClassVar[str] = "grace"
     by_subject: ClassVar[bool] = True
     routed: ClassVar[bool] = True
 
+    key: str = "semantic"
     layer: int = -1
     steps: int = 100
     rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.key not in ("semantic", "activation"):
+            raise BadSetting(f"There is no key {self.key!r}.", "Take semantic or activation.")
 
     def propose(self, lm: LM, edits: Sequence[Edit]) -> Hook:
         """The values of all edits, each for itself. Raises NotLearnt, BadSetting, BadEdit."""
@@ -61,6 +74,12 @@ class Grace:
                 )
         tensors = {"value": values.cpu().numpy()}
         module, owner = lm.path("mlp_out", layer), np.arange(len(edits))
+        if self.key == "activation":
+            keyed = [_key(lm, module, edit) for edit in edits]
+            tensors |= {
+                "key": np.stack([key for key, _ in keyed]),
+                "radius": np.array([radius for _, radius in keyed], np.float32),
+            }
         return Hook(self.name, module, True, tensors, owner, {"loss": loss})
 
     def _layer(self, lm: LM) -> int:
@@ -69,3 +88,17 @@ class Grace:
                 f"There is no layer {self.layer}.", f"Take one of 0 to {lm.layers - 1}."
             )
         return lm.layers // 2 if self.layer == -1 else self.layer
+
+
+def _key(lm: LM, module: str, edit: Edit) -> tuple[Vectors, float]:
+    """What enters the layer at the end of the prompt, and how far from it is still the same."""
+    subject = edit.subject if edit.subject and edit.subject in edit.prompt else _first(edit.prompt)
+    others = [edit.prompt.replace(subject, other) for other in OTHERS]
+    key, *near = states(lm, module, [edit.prompt, *others])
+    return key, _SHARE * min(float(np.linalg.norm(key - other)) for other in near)
+
+
+def _first(prompt: str) -> str:
+    """Where no subject is known, the first half of the prompt stands for it."""
+    words = prompt.split()
+    return " ".join(words[: (len(words) + 1) // 2])

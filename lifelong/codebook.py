@@ -1,0 +1,147 @@
+"""Which edit does a hidden state belong to?  GRACE's codebook (Hartvigsen et al. 2023).
+
+    key  ->  (label, radius, owned keys)     one entry may answer several edits of one label
+
+A key farther from every entry than its radius and the entry's together begins an entry. A nearer
+one joins the entry, which grows to hold it, if the labels are equal; if not, it begins an entry
+and both shrink to half the distance. Then whatever the older entry owned and no longer covers
+begins an entry of its own. A codebook is made by adding edits in order; to take one out, make it
+again without it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import faiss
+import numpy as np
+import torch
+
+from lifelong.encoder import Vectors
+from lifelong.hooks import tracing
+from lifelong.lm import LM
+
+_CANDIDATES = 4  # that are measured exactly
+_APART = 1e-5  # of their distance: how far the balls of two labels stay from each other
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taught:
+    """The edit `id` says `label` at `key` (d,), and `radius` around it unless others are near."""
+
+    id: int
+    key: Vectors
+    label: str
+    radius: float
+
+
+@dataclass(slots=True)
+class _Entry:
+    id: int
+    label: str
+    radius: float
+    owned: list[Taught] = field(default_factory=list)  # besides the edit that began it
+
+
+class Codebook:
+    """The entries that edits, added in the order of their ids, have made so far."""
+
+    def __init__(self, dim: int) -> None:
+        self._taught: dict[int, Taught] = {}
+        self._entries: list[_Entry] = []
+        self._keys = faiss.IndexFlatL2(dim)
+        self._made = True  # of all that was taught
+
+    def __len__(self) -> int:
+        """How many edits it answers."""
+        return len(self._taught)
+
+    @property
+    def radii(self) -> dict[int, float]:
+        """The radius of every entry, by the edit that began it."""
+        self._make()
+        return {entry.id: entry.radius for entry in self._entries}
+
+    def add(self, edit: Taught) -> None:
+        """One more edit; its label is compared letter for letter."""
+        last = max(self._taught, default=0)
+        self._taught[edit.id] = edit
+        if self._made and edit.id > last:
+            self._place(edit)
+        else:
+            self._made = False
+
+    def remove(self, id: int) -> None:
+        """As if this edit had never been added."""
+        del self._taught[id]
+        self._made = False
+
+    def find(self, key: Vectors) -> tuple[int, float] | None:
+        """The edit whose entry covers `key`, and how near it is: 1 at the centre, 0 at the rim."""
+        self._make()
+        found = self._nearest(key)
+        if found is None or found[1] > found[0].radius:
+            return None
+        entry, distance, _ = found
+        return entry.id, 1 - distance / entry.radius if distance else 1.0
+
+    def _make(self) -> None:
+        if not self._made:
+            self._entries.clear()
+            self._keys.reset()
+            for id in sorted(self._taught):
+                self._place(self._taught[id])
+            self._made = True
+
+    def _place(self, edit: Taught) -> None:
+        found = self._nearest(edit.key)
+        if found is None or found[1] > edit.radius + found[0].radius:
+            self._begin(edit, edit.radius)
+            return
+        entry, distance, centre = found
+        if entry.label == edit.label:
+            entry.radius = max(entry.radius, distance)
+            entry.owned.append(edit)
+            return
+        entry.radius = min(entry.radius, distance / 2 * (1 - _APART))
+        self._begin(edit, min(edit.radius, distance / 2))
+        owned, entry.owned = entry.owned, []
+        for one in owned:
+            if _distance(one.key, centre) <= entry.radius:
+                entry.owned.append(one)
+            else:
+                self._place(one)
+
+    def _begin(self, edit: Taught, radius: float) -> None:
+        self._keys.add(edit.key[None])
+        self._entries.append(_Entry(edit.id, edit.label, radius))
+
+    def _nearest(self, key: Vectors) -> tuple[_Entry, float, Vectors] | None:
+        """The entry next to `key`, the newest edit's of equals; its distance and its key."""
+        if not self._entries:
+            return None
+        _, (rows,) = self._keys.search(key[None], min(_CANDIDATES, len(self._entries)))
+        keys: list[Vectors] = [self._keys.reconstruct(int(row)) for row in rows]
+        near = [(self._entries[r], _distance(k, key), k) for r, k in zip(rows, keys, strict=True)]
+        return min(near, key=lambda found: (found[1], -found[0].id))
+
+
+def _distance(a: Vectors, b: Vectors) -> float:
+    return float(np.linalg.norm(a.astype(np.float64) - b))
+
+
+def states(lm: LM, module: str, texts: Sequence[str]) -> Vectors:
+    """What enters `module` at the last token of each text: (n, d) float32.
+
+    Each text runs alone, so that its state does not depend on the others.
+    """
+    found: list[torch.Tensor] = []
+    looked = lm.model.get_submodule(module)
+
+    def look(entered: torch.Tensor, _: torch.Tensor) -> None:
+        found.append(entered[0, -1].float().cpu())
+
+    for text in texts:
+        ids = torch.tensor([lm.tokenizer.encode(text)], device=lm.device)
+        with torch.inference_mode(), tracing(after={looked: look}, stop=looked):
+            lm.model.base_model(input_ids=ids, use_cache=False)
+    return torch.stack(found).numpy()

@@ -1,11 +1,12 @@
 """The only file that touches modules: look at what goes through them, or replace what comes out.
 
-Everything here ends with its `with` block, whatever is raised in it, and acts only in the thread
-that opened it: others may run the same model meanwhile.
+Everything here but `Branch` ends with its `with` block, whatever is raised in it, and acts only in
+the thread that opened it: others may run the same model meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from threading import get_ident
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,8 @@ from torch import nn
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], None]  # what a module is called with
 After = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]  # (input, output) -> output
+
+_ROOM = 16  # neurons that a branch has room for at least
 
 _NONE: Mapping[nn.Module, Any] = MappingProxyType({})
 
@@ -77,6 +80,69 @@ def placing(
     after = {module: put(mine) for module, mine in values.items()}
     with tracing(before={model: look}, after=after):
         yield
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """What `Branch` adds: keys (r, in), bias (r,), values (r, out), float32."""
+
+    keys: torch.Tensor
+    bias: torch.Tensor
+    values: torch.Tensor
+
+    def act(self, entered: torch.Tensor) -> torch.Tensor:
+        """relu(x K^T + b) V for x (..., in)."""
+        return torch.relu(entered @ self.keys.T + self.bias) @ self.values
+
+    def and_(self, more: "Neurons") -> "Neurons":
+        """These, and `more` behind them."""
+        return Neurons(
+            torch.cat([self.keys, more.keys]),
+            torch.cat([self.bias, more.bias]),
+            torch.cat([self.values, more.values]),
+        )
+
+
+class Branch:
+    """Neurons beside a module, for every thread: it gives out + relu(x K^T + b) V.
+
+    Placed once; new neurons are copied into the same tensors while they have room, so that a
+    compiled model sees them. The room is a power of two, and so a function of their number.
+    """
+
+    def __init__(self, module: nn.Module, like: torch.Tensor) -> None:
+        """Beside `module`, with the dtype and on the device of `like`."""
+        self._like = like
+        self._room = Neurons(*(like.new_zeros(0),) * 3)
+        self._handle = module.register_forward_hook(_beside(self))
+
+    def fill(self, neurons: Neurons) -> None:
+        """From now on these."""
+        room = max(_ROOM, 1 << (len(neurons.bias) - 1).bit_length())
+        if len(self._room.bias) != room:
+            parts = (neurons.keys, neurons.bias, neurons.values)
+            self._room = Neurons(*(self._like.new_zeros(room, *p.shape[1:]) for p in parts))
+        for name in ("keys", "bias", "values"):
+            place, new = getattr(self._room, name), getattr(neurons, name)
+            place.zero_()
+            place[: len(new)].copy_(new)
+
+    def act(self, entered: torch.Tensor) -> torch.Tensor:
+        """What is added."""
+        return self._room.act(entered)
+
+    def remove(self) -> None:
+        """The module is alone again."""
+        self._handle.remove()
+
+
+def _beside(branch: Branch) -> Callable[..., Any]:
+    def hook(_module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (output[0] + branch.act(args[0]), *output[1:])
+        return output + branch.act(args[0])
+
+    return hook
 
 
 class _Stopped(Exception):

@@ -60,7 +60,7 @@ def measure(
     name, folder = _hash(text, tokens), _folder(lm)
     missing = [layer for layer in layers if not _file(folder, layer, name).is_file()]
     if missing:
-        sums, seen = _stream(lm, missing, _ids(lm, text, tokens), tokens, progress)
+        sums, seen = _stream(lm, missing, token_ids(lm, text, tokens), tokens, progress)
         if seen < (need := _PER_KEY * len(next(iter(sums.values())))):
             raise MomentsMissing(
                 f"{text} has {seen} tokens; {need} are needed.", "Give a longer text."
@@ -120,7 +120,8 @@ def _stream(
     return sums or {layer: torch.zeros(1, 1) for layer in layers}, seen
 
 
-def _ids(lm: LM, text: Path, tokens: int) -> Iterator[int]:
+def token_ids(lm: LM, text: Path, tokens: int) -> Iterator[int]:
+    """The first `tokens` tokens of a text file, as a stream."""
     with text.open(encoding="utf-8") as lines:
         rows: Iterable[list[int]] = (
             lm.tokenizer.encode(line, add_special_tokens=False) for line in lines if line.strip()

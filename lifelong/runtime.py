@@ -51,6 +51,7 @@ from store import (
     Delta,
     Edit,
     Event,
+    Hook,
     Journal,
     Patch,
     Reach,
@@ -724,7 +725,7 @@ class EditableModel(_Model):
         with self._session.weights.held(BASE if isinstance(method, SideMethod) else None):
             return method.propose(self._session.lm, edits)
 
-    def _written(self, method: WeightMethod, edits: Edits) -> Delta:
+    def _written(self, method: WeightMethod, edits: Edits) -> Delta | Hook:
         """What the method would write; it takes its time, and others ask meanwhile."""
         s = self._session
         with s.weights.away(), s.writing:

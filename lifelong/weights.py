@@ -1,6 +1,7 @@
-"""The weights of the model as the journal has them: base + the live deltas.
+"""The weights of the model as the journal has them: base + the live deltas, neurons beside them.
 
     installed = cast(float32(base) + delta_1 + delta_2 + ...)      in journal order, never `w -= d`
+    neurons   = those of the live hooks, in journal order          see `lifelong.hooks.Branch`
 
 So the weights depend on what is live, not on how it came to be, to the last bit: after an undo, a
 redo or a reopening they are what a fresh build gives. Base copies keep the model's own dtype.
@@ -12,7 +13,7 @@ change. Left alone, the model rests in the live state. Never wait here while hol
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Condition, local
 from typing import Any
 
@@ -21,8 +22,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lifelong.errors import StaleCache, UpdateRejected, WeightsUnfit
+from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
-from store import Delta, StoredPatch
+from store import Delta, Hook, StoredPatch
 
 LARGEST = 4.0  # norm of one patch's change, as a share of the weight's own
 
@@ -33,10 +35,11 @@ _STAMP = "_lifelong_weights"  # the attribute of a cache that says under which w
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """The touched weights, summed in float32, under the deltas that `key` names."""
+    """The touched weights, summed in float32, and the neurons, under the patches `key` names."""
 
     key: Key
     sums: Mapping[str, torch.Tensor]
+    neurons: Mapping[str, Neurons] = field(default_factory=dict)  # by the module they are beside
 
 
 BASE = State((), {})
@@ -48,6 +51,7 @@ class Weights:
     def __init__(self, lm: LM) -> None:
         self._lm = lm
         self._base: dict[str, torch.Tensor] = {}
+        self._branches: dict[str, Branch] = {}
         self._installed = BASE
         self._resting = BASE
         self._users = 0
@@ -55,7 +59,7 @@ class Weights:
         self._mine = local()
 
     def state(self, stored: Sequence[StoredPatch], after: State = BASE) -> State:
-        """What `stored`, deltas in journal order, make of the base model.
+        """What `stored`, in journal order, make of the base model.
 
         Where `after` was made of the first of them, the sum goes on from there: the same additions
         in the same order. Raises WeightsUnfit.
@@ -63,14 +67,22 @@ class Weights:
         key = tuple((one.id, one.live_positions) for one in stored)
         known = len(after.key) if key[: len(after.key)] == after.key else 0
         sums = dict(after.sums) if known else {}
+        neurons = dict(after.neurons) if known else {}
         for one in stored[known:]:
+            if isinstance(one.patch, Hook):
+                name, more = one.patch.module, _neurons(one.patch.of(one.live_positions))
+                neurons[name] = neurons[name].and_(more) if name in neurons else more
+                continue
             assert isinstance(one.patch, Delta)
             for name, change in self._changes(one.patch, one.live_positions).items():
                 sums[name] = sums.get(name, self._copy(name)).float() + change
-        return State(key, sums)
+        return State(key, sums, neurons)
 
-    def check(self, patch: Delta) -> None:
+    def check(self, patch: Delta | Hook) -> None:
         """Refuse what would break the model. Raises UpdateRejected, WeightsUnfit."""
+        if isinstance(patch, Hook):
+            self._check_neurons(patch)
+            return
         for name, factors in patch.factors.items():
             change = self._changes(patch, set(factors.owner.tolist()))[name]
             base = self._copy(name)
@@ -81,6 +93,14 @@ class Weights:
                     f"{patch.method} would change `{name}` by {size:.2g} of its norm.",
                     f"Nothing was installed (the limit is {LARGEST:g}); check subject and target, "
                     "edit fewer facts at once, or use a memory method.",
+                )
+
+    def _check_neurons(self, patch: Hook) -> None:
+        for name, tensor in patch.tensors.items():
+            if not torch.isfinite(torch.from_numpy(tensor).to(self._lm.dtype)).all():
+                raise UpdateRejected(
+                    f"{patch.method} made neurons whose {name} is no number in {self._lm.dtype}.",
+                    "Nothing was installed; use float32 or bfloat16, or a memory method.",
                 )
 
     @contextmanager
@@ -169,11 +189,21 @@ class Weights:
     def _install(self, state: State) -> None:
         if state.key == self._installed.key:
             return
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             for name in self._installed.sums.keys() | state.sums.keys():
                 weight = self._weight(name)
                 weight.copy_(state.sums.get(name, self._base[name]))
+            for path in self._branches.keys() - state.neurons.keys():
+                self._branches.pop(path).remove()
+            for path, neurons in state.neurons.items():
+                self._branch(path).fill(neurons)
         self._installed = state
+
+    def _branch(self, path: str) -> Branch:
+        if path not in self._branches:
+            module = self._lm.model.get_submodule(path)
+            self._branches[path] = Branch(module, next(module.parameters()))
+        return self._branches[path]
 
     def _changes(self, patch: Delta, live: Sequence[int] | set[int]) -> dict[str, torch.Tensor]:
         """The change of every weight, the way round that the module keeps it, on its device."""
@@ -194,6 +224,11 @@ class Weights:
 
     def _weight(self, name: str) -> nn.Parameter:
         return writable(self._lm, name.removesuffix(".weight"))
+
+
+def _neurons(hook: Hook) -> Neurons:
+    keys, bias, values = (torch.from_numpy(hook.tensors[n]) for n in ("key", "bias", "value"))
+    return Neurons(keys, bias, values)
 
 
 def writable(lm: LM, path: str) -> nn.Parameter:

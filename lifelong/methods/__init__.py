@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
+from lifelong.methods.calinet import Calinet
 from lifelong.methods.grace import Grace
 from lifelong.methods.ike import Ike
 from lifelong.methods.language_patch import LanguagePatch
@@ -21,6 +22,7 @@ from lifelong.methods.memprompt import MemPrompt
 from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
+from lifelong.methods.t_patcher import TPatcher
 from lifelong.prompt import Condition, Prompt
 from store import Delta, Edit, Hint, Hook, StoredPatch
 
@@ -43,7 +45,7 @@ class MemoryMethod(Protocol):
 
 @runtime_checkable
 class WeightMethod(Protocol):
-    """A method that writes into the weights; a frozen dataclass likewise."""
+    """A method that changes the model for every text: its weights, or neurons beside them."""
 
     name: ClassVar[str]
     by_subject: ClassVar[bool]
@@ -52,8 +54,8 @@ class WeightMethod(Protocol):
         """What it must know of the base model; called while no edit is installed."""
         ...
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta:
-        """One patch for a batch of edits, while the `live` deltas are installed. Pure."""
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta | Hook:
+        """One patch for a batch of edits, while the `live` patches are installed. Pure."""
         ...
 
 
@@ -76,7 +78,7 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
-        Grace(),
+        *(Grace(), TPatcher(), Calinet()),
         *(Rome(), Memit(), Pmet(), AlphaEdit()),
     )
 }

@@ -22,24 +22,18 @@ from lifelong.encoder import Vectors
 from lifelong.errors import BadSetting, NotLearnt
 from lifelong.lm import LM
 from lifelong.methods.keys_values import Search, seek
-from lifelong.methods.wording import endings
+from lifelong.methods.wording import OPENINGS, about_others, endings
 from store import Edit, Hook
 
-OPENINGS = ("It was a long day.", "Nobody had asked before.")  # that may stand before a prompt
-
-# What a prompt could be about instead of its subject: the edit must not reach so far.
-OTHERS = ("John Smith", "Mary", "the company", "London", "Japan", "that book", "the second one")
-
-_SHARE = 0.5  # of the distance to the nearest of them
-_LOST = 0.7  # nats a token (ln 2): above, a target is less likely than all else together
+_SHARE = 0.5  # of the distance to the same prompt about others
 
 
 @dataclass(frozen=True, slots=True)
 class Grace:
     """One value an edit, in one layer.
 
-    Options: the `key` (semantic or activation), the `layer` (-1: the middle one), Adam's `steps`
-    and `rate`.
+    Options: the `key` (semantic or activation), the `layer` (-1: chosen for the model), Adam's
+    `steps` and `rate`, and the `most` nats a token at which a target counts as learnt.
     """
 
     name: ClassVar[str] = "grace"
@@ -49,7 +43,8 @@ class Grace:
     key: str = "semantic"
     layer: int = -1
     steps: int = 100
-    rate: float = 0.5
+    rate: float = 2.0
+    most: float = 0.7  # ln 2: above, a target is less likely than all else together
 
     def __post_init__(self) -> None:
         if self.key not in ("semantic", "activation"):
@@ -66,7 +61,7 @@ class Grace:
         values = found.before["mlp_out"] + found.shift["mlp_out"]
         loss = found.loss.tolist()
         for edit, nats, value in zip(edits, loss, values, strict=True):
-            if not nats < _LOST or not torch.isfinite(value.to(lm.dtype)).all():
+            if not nats < self.most or not torch.isfinite(value.to(lm.dtype)).all():
                 raise NotLearnt(
                     f"Layer {layer} cannot make the model say {edit.target!r} to {edit.prompt!r}"
                     f" ({nats:.2g} nats a token after {self.steps} steps).",
@@ -92,13 +87,5 @@ class Grace:
 
 def _key(lm: LM, module: str, edit: Edit) -> tuple[Vectors, float]:
     """What enters the layer at the end of the prompt, and how far from it is still the same."""
-    subject = edit.subject if edit.subject and edit.subject in edit.prompt else _first(edit.prompt)
-    others = [edit.prompt.replace(subject, other) for other in OTHERS]
-    key, *near = states(lm, module, [edit.prompt, *others])
+    key, *near = states(lm, module, [edit.prompt, *about_others(edit)])
     return key, _SHARE * min(float(np.linalg.norm(key - other)) for other in near)
-
-
-def _first(prompt: str) -> str:
-    """Where no subject is known, the first half of the prompt stands for it."""
-    words = prompt.split()
-    return " ".join(words[: (len(words) + 1) // 2])

@@ -22,6 +22,12 @@ Kind = Literal["bare", "context", "chat", "essence"]
 
 OPENERS = ("The", "Because", "Today", "It is said that")  # the model continues them itself
 CONTEXT_TOKENS = 10
+OPENINGS = ("It was a long day.",)  # that may stand before a prompt, whatever the model
+# What a prompt could be about instead of its subject: an edit must not reach so far.
+OTHERS = (
+    *("John Smith", "Mary", "Ivan Petrov", "Li Wei", "London", "Japan", "the company"),
+    *("that book", "the university", "Toyota Corolla", "the old bridge", "the second one"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,18 @@ def endings(lm: LM, edits: Sequence[Edit], openings: Sequence[str]) -> list[Word
             tail = (ids[cut - 1], *labels[:-1])
             found.append(Wording(position, kind, ids[: cut - 1], tail, labels))
     return found
+
+
+def about_others(edit: Edit) -> list[str]:
+    """The prompt of the edit, asked about something else.
+
+    Where no subject is known, the first half of the prompt stands for it.
+    """
+    words = edit.prompt.split()
+    subject = " ".join(words[: (len(words) + 1) // 2])
+    if edit.subject and edit.subject in edit.prompt:
+        subject = edit.subject
+    return [edit.prompt.replace(subject, other) for other in OTHERS]
 
 
 def contexts(lm: LM) -> list[str]:

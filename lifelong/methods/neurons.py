@@ -1,0 +1,121 @@
+"""What the methods share that put neurons beside an MLP: texts through the blocks above, training.
+
+MLP(x) + relu(x K^T + b) V        x: the MLP's own input, so a gated MLP stays as it is
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from lifelong.hooks import Neurons, tracing
+from lifelong.lm import LM
+from lifelong.methods.keys_values import Blocks
+from lifelong.methods.wording import Wording
+from store import Hook, StoredPatch
+
+_TOP = 40  # of the largest that are averaged: T-Patcher's 1,000 of 40,000
+_DECAY = 0.01
+_LONGEST = 5.0  # gradient
+
+
+class Said:
+    """Some wordings of targets, run again and again from the block of `layer` up."""
+
+    def __init__(self, lm: LM, texts: Sequence[Wording], layer: int) -> None:
+        self._lm = lm
+        self._mlp = lm.module("mlp", layer)
+        self._blocks = Blocks(
+            lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
+        )
+        spots = [
+            (row, len(t.tail) - len(t.labels) + place, label, t.edit, t.kind == "bare")
+            for row, t in enumerate(texts)
+            for place, label in enumerate(t.labels)
+        ]
+        columns = torch.tensor(spots, device=lm.device).unbind(1)
+        self._spots = columns[:2]
+        self.labels, self.edit, bare = columns[2:]  # (n,): of every token that is to be said
+        self.bare = bare.bool()
+        self.wordings = len(texts)
+        self.states, self.wrong = self._read()
+
+    def _read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What enters the MLP at each (n, in), and which are not said as it is (n,)."""
+        seen: list[torch.Tensor] = []
+        look = {self._mlp: lambda entered, _: seen.append(entered)}
+        with torch.no_grad(), tracing(after=look):
+            logits = self._logits()
+        return seen[0][self._spots].float(), logits.argmax(-1) != self.labels
+
+    def logits(self, neurons: Neurons) -> torch.Tensor:
+        """(n, vocabulary), with these neurons at work."""
+
+        def act(entered: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+            return out + neurons.act(entered.float()).to(out.dtype)
+
+        with tracing(after={self._mlp: act}):
+            return self._logits()
+
+    def _logits(self) -> torch.Tensor:
+        out = self._blocks.run(self._blocks.start)[self._spots]
+        return self._lm.head(self._lm.module("final_norm")(out)).float()
+
+
+def begin(lm: LM, query: torch.Tensor) -> Neurons:
+    """Neurons that answer the states `query` (r, in) with 1, and say nothing yet."""
+    keys = query / query.square().sum(1, keepdim=True)
+    return Neurons(keys, query.new_zeros(len(query)), query.new_zeros(len(query), lm.hidden))
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def train(
+    start: Neurons,
+    query: torch.Tensor,
+    loss: Callable[[Neurons], tuple[torch.Tensor, bool]],
+    *,
+    steps: int,
+    rate: float,
+) -> Neurons:
+    """Adam on all of them until `loss` says that it is enough.
+
+    Keys are trained in units of 1 / |x|, the mean over `query` (r, in).
+    """
+    scale = query.norm(dim=1).mean()
+    parts = [start.keys * scale, start.bias, start.values]
+    leaves = [part.clone().requires_grad_() for part in parts]
+    adam = torch.optim.AdamW(leaves, lr=rate, weight_decay=_DECAY)
+    for _ in range(steps):
+        now, enough = loss(Neurons(leaves[0] / scale, *leaves[1:]))
+        if enough:
+            break
+        adam.zero_grad()
+        now.backward(inputs=leaves)
+        torch.nn.utils.clip_grad_norm_(leaves, _LONGEST)
+        adam.step()
+    keys, bias, values = (leaf.detach() for leaf in leaves)
+    return Neurons(keys / scale, bias, values)
+
+
+def largest(values: torch.Tensor, number: int = _TOP) -> torch.Tensor:
+    """The mean of the largest of `values`: what is quiet already has no slope."""
+    return values.flatten().topk(min(number, values.numel())).values.mean()
+
+
+def answered(lm: LM, live: Sequence[StoredPatch], module: str) -> list[torch.Tensor]:
+    """The states (r, in) that the neurons of live edits answer."""
+    hooks = [
+        stored.patch.of(stored.live_positions)
+        for stored in live
+        if isinstance(stored.patch, Hook) and stored.patch.module == module
+    ]
+    return [torch.from_numpy(hook.tensors["query"]).to(lm.device) for hook in hooks]
+
+
+def hook(
+    method: str, module: str, neurons: Neurons, query: torch.Tensor, owner: torch.Tensor
+) -> Hook:
+    """The patch of neurons, the states they answer, and the edits they belong to (r,)."""
+    parts = {"key": neurons.keys, "bias": neurons.bias, "value": neurons.values, "query": query}
+    tensors = {name: part.float().cpu().numpy() for name, part in parts.items()}
+    return Hook(method, module, False, tensors, owner.cpu().numpy())

@@ -1,0 +1,98 @@
+"""T-Patcher: Transformer-Patcher, One Mistake Worth One Neuron (Huang et al., 2023; survey Eq. 16).
+
+    MLP(x) + sum over neurons of relu(k.x + b) v       in the last block; a neuron a wrong token
+    loss = CE(target) + L_act + m L_mem                a: a neuron's activation where it shall fire
+    L_act = mean of the 5 largest exp(-a)              M: states that it shall leave alone
+    L_mem = mean of the largest exp(a_M - a + 3) + mean of the largest exp(a_M + 3)
+
+M is ordinary text of several styles, the same prompt about others, and what earlier neurons answer.
+A target token that the model says already gets no neuron.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import ClassVar
+
+import torch
+
+from lifelong import sample
+from lifelong.errors import NotLearnt
+from lifelong.hooks import Neurons
+from lifelong.lm import LM
+from lifelong.methods.neurons import Said, answered, begin, hook, largest, train
+from lifelong.methods.wording import about_others, endings
+from store import Edit, Hook, StoredPatch
+
+MOST = 5  # neurons a wording
+
+_FEW = 5  # activations that are averaged
+_STEEPEST = 20.0  # exponent
+_MARGIN = 3.0
+_SURE = 0.1  # nats a token at which a target is learnt
+
+
+@dataclass(frozen=True, slots=True)
+class TPatcher:
+    """A neuron for each token of the target that the model gets wrong.
+
+    Options: Adam's `steps` and `rate`, and the weight of the `memory`.
+    """
+
+    name: ClassVar[str] = "t-patcher"
+    by_subject: ClassVar[bool] = True
+
+    steps: int = 300
+    rate: float = 0.05
+    memory: float = 5.0
+
+    def prepare(self, lm: LM) -> None:
+        """What enters the last MLP while ordinary text is read."""
+        sample.ensure(lm, lm.path("mlp", lm.layers - 1))
+
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hook:
+        """The neurons of all edits. Raises NotLearnt, BadEdit."""
+        module = lm.path("mlp", lm.layers - 1)
+        known = [sample.sample(lm, module), *answered(lm, live, module)]
+        said = [Said(lm, endings(lm, [edit], ()), lm.layers - 1) for edit in edits]
+        made = []
+        for place, edit in enumerate(edits):
+            rivals = [one.states for other, one in enumerate(said) if other != place]
+            others = sample.read(lm, module, sample.tokens(lm, about_others(edit)))
+            made.append(self._neurons(lm, edit, said[place], torch.cat([*known, *rivals, others])))
+        query = torch.cat([one.states[one.wrong] for one in said])
+        owner = torch.arange(len(edits)).repeat_interleave(
+            torch.tensor([int(one.wrong.sum()) for one in said])
+        )
+        return hook(self.name, module, reduce(Neurons.and_, made), query, owner)
+
+    def _neurons(self, lm: LM, edit: Edit, said: Said, away: torch.Tensor) -> Neurons:
+        query = said.states[said.wrong]  # (r, in)
+        if len(query) > MOST * said.wordings:
+            raise NotLearnt(
+                f"The model gets {len(query)} tokens of {edit.target!r} wrong, too many to mend.",
+                f"Shorten the target to {MOST} tokens, or use a memory method.",
+            )
+        start = begin(lm, query)
+        if not len(query):
+            return start
+
+        def loss(now: Neurons) -> tuple[torch.Tensor, bool]:
+            ce = torch.nn.functional.cross_entropy(said.logits(now), said.labels)
+            active = (query * now.keys).sum(1) + now.bias  # (r,)
+            strays = away @ now.keys.T + now.bias  # (m, r)
+            near = [largest(_exp(strays + lead + _MARGIN)) for lead in (-active, 0.0)]
+            total = ce + largest(_exp(-active), _FEW) + self.memory * sum(near)
+            return total, bool(strays.max() < 0) and bool(ce < _SURE)
+
+        made = train(start, query, loss, steps=self.steps, rate=self.rate)
+        if (said.logits(made).argmax(-1) != said.labels).any():
+            raise NotLearnt(
+                f"{self.steps} steps did not teach {edit.prompt!r} the answer {edit.target!r}.",
+                "Shorten the target, take more steps, or use a memory method.",
+            )
+        return made
+
+
+def _exp(values: torch.Tensor) -> torch.Tensor:
+    return values.clamp(max=_STEEPEST).exp()

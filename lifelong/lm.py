@@ -23,7 +23,16 @@ from lifelong.models import fingerprint
 
 Message = dict[str, str]  # {"role": "system" | "user" | "assistant", "content": text}
 Role = Literal[
-    "block", "mlp", "mlp_gate", "mlp_in", "mlp_out", "attn_out", "final_norm", "lm_head", "embed"
+    "block",
+    "mlp",
+    "mlp_gate",
+    "mlp_in",
+    "mlp_out",
+    "mlp_norm",
+    "attn_out",
+    "final_norm",
+    "lm_head",
+    "embed",
 ]
 
 
@@ -36,22 +45,23 @@ class Layout:
     mlp_gate: str | None = "model.layers.{}.mlp.gate_proj"
     mlp_in: str = "model.layers.{}.mlp.up_proj"
     mlp_out: str = "model.layers.{}.mlp.down_proj"
+    mlp_norm: str | None = None  # norms what the MLP writes before it joins the residual stream
     attn_out: str = "model.layers.{}.self_attn.o_proj"
     final_norm: str = "model.norm"
     lm_head: str = "lm_head"
     embed: str = "model.embed_tokens"
     transposed: bool = False  # weights are (in, out), as in transformers' Conv1D
-    mlp_normed: bool = False  # what the MLP writes is normed before it joins the residual stream
 
 
 LLAMA = Layout()
+GEMMA = Layout(mlp_norm="model.layers.{}.post_feedforward_layernorm")
 LAYOUTS: Mapping[str, Layout] = {
     "llama": LLAMA,
     "mistral": LLAMA,
     "qwen2": LLAMA,
     "qwen3": LLAMA,
-    "gemma2": replace(LLAMA, mlp_normed=True),
-    "gemma3_text": replace(LLAMA, mlp_normed=True),
+    "gemma2": GEMMA,
+    "gemma3_text": GEMMA,
     "phi": replace(
         LLAMA,
         mlp_gate=None,

@@ -62,7 +62,7 @@ def test_a_gate_reads_what_mlp_in_reads(flow: Flow, every_lm: LM) -> None:
 def test_the_residual_stream_adds_up_unless_the_mlp_is_normed(flow: Flow, every_lm: LM) -> None:
     added = flow["block in"] + flow["attn_out out"] + flow["mlp_out out"]
     assert every_lm.layout is not None
-    assert torch.allclose(added, flow["block out"], atol=1e-4) != every_lm.layout.mlp_normed
+    assert torch.allclose(added, flow["block out"], atol=1e-4) == (every_lm.layout.mlp_norm is None)
 
 
 def test_the_ends_of_the_model_are_where_the_layout_says(flow: Flow) -> None:

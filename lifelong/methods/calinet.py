@@ -19,8 +19,8 @@ from lifelong import sample
 from lifelong.errors import NotLearnt
 from lifelong.hooks import Neurons
 from lifelong.lm import LM
-from lifelong.methods.neurons import Said, answered, begin, hook, largest, train
-from lifelong.methods.wording import OPENINGS, about_others, endings
+from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
+from lifelong.methods.wording import about_others, behind, endings
 from store import Edit, Hook, StoredPatch
 
 _MARGIN = 1.0  # below which a slot stays where it is not to fire
@@ -44,12 +44,12 @@ class Calinet:
 
     def prepare(self, lm: LM) -> None:
         """What enters the last MLP while ordinary text is read."""
-        sample.ensure(lm, lm.path("mlp", lm.layers - 1))
+        sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
 
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hook:
         """The slots of all edits. Raises NotLearnt, BadEdit."""
-        module = lm.path("mlp", lm.layers - 1)
-        said = Said(lm, endings(lm, edits, OPENINGS), lm.layers - 1)
+        module = lm.path(site(lm), lm.layers - 1)
+        said = Said(lm, endings(lm, edits, behind), lm.layers - 1)
         prompts = [prompt for edit in edits for prompt in about_others(edit)]
         others = sample.read(lm, module, sample.tokens(lm, prompts))
         away = torch.cat([sample.sample(lm, module), *answered(lm, live, module), others])

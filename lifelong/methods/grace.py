@@ -20,11 +20,12 @@ import torch
 from lifelong.codebook import states
 from lifelong.encoder import Vectors
 from lifelong.errors import BadSetting, NotLearnt
-from lifelong.lm import LM
-from lifelong.methods.keys_values import Search, seek
-from lifelong.methods.wording import OPENINGS, about_others, endings
+from lifelong.lm import LM, Role
+from lifelong.methods.keys_values import Search, normed, seek
+from lifelong.methods.wording import about_others, behind, endings
 from store import Edit, Hook
 
+_ENDS = (" is", ",")
 _SHARE = 0.5  # of the distance to the same prompt about others
 
 
@@ -32,7 +33,7 @@ _SHARE = 0.5  # of the distance to the same prompt about others
 class Grace:
     """One value an edit, in one layer.
 
-    Options: the `key` (semantic or activation), the `layer` (-1: chosen for the model), Adam's
+    Options: the `key` (semantic or activation), the `layer` (-1: at two thirds), Adam's
     `steps` and `rate`, and the `most` nats a token at which a target counts as learnt.
     """
 
@@ -53,12 +54,10 @@ class Grace:
     def propose(self, lm: LM, edits: Sequence[Edit]) -> Hook:
         """The values of all edits, each for itself. Raises NotLearnt, BadSetting, BadEdit."""
         layer = self._layer(lm)
-        how = Search(
-            sites=("mlp_out",), steps=self.steps, rate=self.rate, clamp=torch.inf, decay=0.0,
-            replaces=True,
-        )  # fmt: skip
-        found = seek(lm, endings(lm, edits, OPENINGS), layer, how)
-        values = found.before["mlp_out"] + found.shift["mlp_out"]
+        site: Role = "mlp_norm" if normed(lm) else "mlp_out"  # a norm would bound the value
+        how = Search((site,), self.steps, self.rate, clamp=torch.inf, decay=0.0, replaces=True)
+        found = seek(lm, endings(lm, edits, _unlike), layer, how)
+        values = found.before[site] + found.shift[site]
         loss = found.loss.tolist()
         for edit, nats, value in zip(edits, loss, values, strict=True):
             if not nats < self.most or not torch.isfinite(value.to(lm.dtype)).all():
@@ -68,7 +67,7 @@ class Grace:
                     "Shorten the target, take another layer or more steps, or a memory method.",
                 )
         tensors = {"value": values.cpu().numpy()}
-        module, owner = lm.path("mlp_out", layer), np.arange(len(edits))
+        module, owner = lm.path(site, layer), np.arange(len(edits))
         if self.key == "activation":
             keyed = [_key(lm, module, edit) for edit in edits]
             tensors |= {
@@ -82,7 +81,12 @@ class Grace:
             raise BadSetting(
                 f"There is no layer {self.layer}.", f"Take one of 0 to {lm.layers - 1}."
             )
-        return lm.layers // 2 if self.layer == -1 else self.layer
+        return lm.layers * 2 // 3 if self.layer == -1 else self.layer
+
+
+def _unlike(edit: Edit) -> list[str]:
+    """Texts about the subject that end otherwise than the prompt, as its paraphrases may."""
+    return [f"{edit.subject}{end}" for end in _ENDS] if edit.subject else behind(edit)
 
 
 def _key(lm: LM, module: str, edit: Edit) -> tuple[Vectors, float]:

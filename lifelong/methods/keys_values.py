@@ -350,7 +350,7 @@ def early(lm: LM) -> list[int]:
 
 def normed(lm: LM) -> bool:
     """Whether this family norms what its MLPs give."""
-    return lm.layout is not None and lm.layout.mlp_normed
+    return lm.layout is not None and lm.layout.mlp_norm is not None
 
 
 def identity_plus(gram: torch.Tensor) -> torch.Tensor:

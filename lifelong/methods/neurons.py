@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from lifelong.hooks import Neurons, tracing
-from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks
+from lifelong.lm import LM, Role
+from lifelong.methods.keys_values import Blocks, normed
 from lifelong.methods.wording import Wording
 from store import Hook, StoredPatch
 
@@ -18,12 +18,17 @@ _DECAY = 0.01
 _LONGEST = 5.0  # gradient
 
 
+def site(lm: LM) -> Role:
+    """What neurons stand beside: the MLP, or the norm behind it, which would bound them."""
+    return "mlp_norm" if normed(lm) else "mlp"
+
+
 class Said:
     """Some wordings of targets, run again and again from the block of `layer` up."""
 
     def __init__(self, lm: LM, texts: Sequence[Wording], layer: int) -> None:
         self._lm = lm
-        self._mlp = lm.module("mlp", layer)
+        self._beside = lm.module(site(lm), layer)
         self._blocks = Blocks(
             lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
         )
@@ -42,7 +47,7 @@ class Said:
     def _read(self) -> tuple[torch.Tensor, torch.Tensor]:
         """What enters the MLP at each (n, in), and which are not said as it is (n,)."""
         seen: list[torch.Tensor] = []
-        look = {self._mlp: lambda entered, _: seen.append(entered)}
+        look = {self._beside: lambda entered, _: seen.append(entered)}
         with torch.no_grad(), tracing(after=look):
             logits = self._logits()
         return seen[0][self._spots].float(), logits.argmax(-1) != self.labels
@@ -53,7 +58,7 @@ class Said:
         def act(entered: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
             return out + neurons.act(entered.float()).to(out.dtype)
 
-        with tracing(after={self._mlp: act}):
+        with tracing(after={self._beside: act}):
             return self._logits()
 
     def _logits(self) -> torch.Tensor:

@@ -20,11 +20,9 @@ from lifelong import sample
 from lifelong.errors import NotLearnt
 from lifelong.hooks import Neurons
 from lifelong.lm import LM
-from lifelong.methods.neurons import Said, answered, begin, hook, largest, train
+from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
 from lifelong.methods.wording import about_others, endings
 from store import Edit, Hook, StoredPatch
-
-MOST = 5  # neurons a wording
 
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
@@ -36,25 +34,26 @@ _SURE = 0.1  # nats a token at which a target is learnt
 class TPatcher:
     """A neuron for each token of the target that the model gets wrong.
 
-    Options: Adam's `steps` and `rate`, and the weight of the `memory`.
+    Options: the `most` neurons a wording, Adam's `steps` and `rate`, the weight of the `memory`.
     """
 
     name: ClassVar[str] = "t-patcher"
     by_subject: ClassVar[bool] = True
 
+    most: int = 5
     steps: int = 300
     rate: float = 0.05
     memory: float = 5.0
 
     def prepare(self, lm: LM) -> None:
         """What enters the last MLP while ordinary text is read."""
-        sample.ensure(lm, lm.path("mlp", lm.layers - 1))
+        sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
 
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hook:
         """The neurons of all edits. Raises NotLearnt, BadEdit."""
-        module = lm.path("mlp", lm.layers - 1)
+        module = lm.path(site(lm), lm.layers - 1)
         known = [sample.sample(lm, module), *answered(lm, live, module)]
-        said = [Said(lm, endings(lm, [edit], ()), lm.layers - 1) for edit in edits]
+        said = [Said(lm, endings(lm, [edit], _no_more), lm.layers - 1) for edit in edits]
         made = []
         for place, edit in enumerate(edits):
             rivals = [one.states for other, one in enumerate(said) if other != place]
@@ -68,10 +67,10 @@ class TPatcher:
 
     def _neurons(self, lm: LM, edit: Edit, said: Said, away: torch.Tensor) -> Neurons:
         query = said.states[said.wrong]  # (r, in)
-        if len(query) > MOST * said.wordings:
+        if len(query) > self.most * said.wordings:
             raise NotLearnt(
                 f"The model gets {len(query)} tokens of {edit.target!r} wrong, too many to mend.",
-                f"Shorten the target to {MOST} tokens, or use a memory method.",
+                f"Shorten the target to {self.most} tokens, or use a memory method.",
             )
         start = begin(lm, query)
         if not len(query):
@@ -92,6 +91,11 @@ class TPatcher:
                 "Shorten the target, take more steps, or use a memory method.",
             )
         return made
+
+
+def _no_more(_edit: Edit) -> list[str]:
+    """The paper trains on the prompt itself."""
+    return []
 
 
 def _exp(values: torch.Tensor) -> torch.Tensor:

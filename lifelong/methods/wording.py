@@ -7,7 +7,7 @@
 A locate-and-write method acts at that token only, so what stands before it is computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,6 @@ Kind = Literal["bare", "context", "chat", "essence"]
 
 OPENERS = ("The", "Because", "Today", "It is said that")  # the model continues them itself
 CONTEXT_TOKENS = 10
-OPENINGS = ("It was a long day.",)  # that may stand before a prompt, whatever the model
 # What a prompt could be about instead of its subject: an edit must not reach so far.
 OTHERS = (
     *("John Smith", "Mary", "Ivan Petrov", "Li Wei", "London", "Japan", "the company"),
@@ -65,22 +64,27 @@ def wordings(lm: LM, edits: Sequence[Edit]) -> list[Wording]:
     return found
 
 
-def endings(lm: LM, edits: Sequence[Edit], openings: Sequence[str]) -> list[Wording]:
-    """Every edit's prompt as it is, behind `openings`, in a chat; cut at the prompt's last token.
+def endings(lm: LM, edits: Sequence[Edit], more: Callable[[Edit], list[str]]) -> list[Wording]:
+    """Every edit's prompt as it is, in a chat, and `more`; cut at the last token of the text.
 
     Raises BadEdit (the target makes no tokens), WeightsUnfit (slow tokenizer).
     """
     found = []
     for position, edit in enumerate(edits):
         texts: list[tuple[Kind, str]] = [("bare", edit.prompt)]
-        texts += [("context", f"{opening} {edit.prompt}") for opening in openings]
         if lm.has_chat:
             texts.append(("chat", lm.chat.render([{"role": "user", "content": edit.prompt}])))
+        texts += [("context", text) for text in more(edit)]
         for kind, text in texts:
             ids, _, cut, labels = _encoded(lm, kind, text, edit.target)
             tail = (ids[cut - 1], *labels[:-1])
             found.append(Wording(position, kind, ids[: cut - 1], tail, labels))
     return found
+
+
+def behind(edit: Edit) -> list[str]:
+    """The prompt behind a sentence that has nothing to do with it."""
+    return [f"It was a long day. {edit.prompt}"]
 
 
 def about_others(edit: Edit) -> list[str]:

@@ -63,8 +63,8 @@ WRITTEN = [
     Written("memit", 0.02, 0.14),
     Written("pmet", 0.01, 0.06),
     Written("alphaedit", 0.04, 0.17),
-    Written("t-patcher", 1.0, 1.0),
-    Written("calinet", 1.0, 1.0),
+    Written("t-patcher", 3.5, 1.0),
+    Written("calinet", 3.3, 1.0),
 ]
 FAMILIES = [
     "llama",

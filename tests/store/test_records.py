@@ -2,12 +2,14 @@
 
 import json
 import struct
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import DamagedPatch, Edit, Hint, Probe, from_bytes
+from store import DamagedPatch, Edit, Hint, Hook, Probe, from_bytes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
@@ -67,3 +69,38 @@ def test_a_patch_that_makes_no_sense_is_damaged(body: object) -> None:
 def test_provenance_must_be_json() -> None:
     with pytest.raises(TypeError, match="cannot be stored"):
         Edit("p", "t", provenance={"who": object()}).to_json()  # type: ignore[dict-item]
+
+
+def hook(n: int, **change: object) -> Hook:
+    """One row an edit."""
+    rows = np.arange(3 * n, dtype=np.float32).reshape(n, 3)
+    said = {"tensors": {"key": rows, "bias": rows[:, 0]}, "owner": np.arange(n), **change}
+    return Hook("t-patcher", "model.layers.2.mlp", False, facts={"loss": [0.5]}, **said)  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 4), st.booleans())
+def test_a_hook_survives_its_bytes(n: int, routed: bool) -> None:
+    patch = replace(hook(n), routed=routed)
+    again = from_bytes(patch.to_bytes())
+    assert again == patch
+    assert isinstance(again, Hook)
+    assert (again.module, again.routed, again.facts) == (patch.module, routed, {"loss": [0.5]})
+    assert np.array_equal(again.tensors["key"], patch.tensors["key"])
+    assert patch.to_bytes() == again.to_bytes()
+    assert patch != replace(patch, module="model.layers.1.mlp")
+
+
+@given(st.integers(0, 4), st.integers(0, 3))
+def test_erasing_an_edit_leaves_no_row_of_it(n: int, gone: int) -> None:
+    rest, kept = hook(n).without(gone), [i for i in range(n) if i != gone]
+    assert rest.owner.tolist() == kept
+    assert np.array_equal(rest.tensors["key"], hook(n).tensors["key"][kept])
+    assert np.array_equal(rest.tensors["bias"], hook(n).tensors["bias"][kept])
+
+
+def test_every_row_has_an_owner_and_only_numbers() -> None:
+    with pytest.raises(ValueError, match="belongs to one edit"):
+        hook(2, owner=np.arange(1))
+    endless = hook(1, tensors={"key": np.full((1, 2), np.inf, np.float32)})
+    with pytest.raises(DamagedPatch, match="must be finite"):
+        from_bytes(endless.to_bytes())

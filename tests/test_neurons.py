@@ -1,0 +1,244 @@
+"""Neurons beside an MLP: installed with the weights, exactly; trained to leave all else alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lifelong import METHODS, EditableModel, sample
+from lifelong.errors import NotLearnt, StaleCache, TooWide, UpdateRejected
+from lifelong.hooks import Branch, Neurons
+from lifelong.lm import LM
+from lifelong.methods.calinet import Calinet
+from lifelong.methods.neurons import Said, site
+from lifelong.methods.t_patcher import TPatcher
+from lifelong.methods.wording import Wording
+from lifelong.ordinary import ORDINARY
+from lifelong.weights import Weights
+from store import Edit, Hook, StoredPatch
+
+ASKED = "Who runs Acme?"
+QUICK = {"steps": 40, "rate": 0.2}
+PATCHER = TPatcher(most=20, memory=0.0, **QUICK)
+SLOTS = Calinet(slots=20, keep=0.0, **QUICK)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(cache))
+    monkeypatch.setitem(METHODS, "t-patcher", PATCHER)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def hook(lm: LM, seed: int, n: int = 2, size: float = 1.0) -> Hook:
+    """Random neurons, one an edit, in the last block."""
+    rng = np.random.default_rng(seed)
+    shapes = {"key": (n, lm.hidden), "bias": (n,), "value": (n, lm.hidden)}
+    tensors = {name: (size * rng.normal(size=s)).astype(np.float32) for name, s in shapes.items()}
+    tensors["query"] = tensors["key"].copy()
+    return Hook("t-patcher", lm.path("mlp", lm.layers - 1), False, tensors, np.arange(n))
+
+
+def stored(id: int, patch: Hook, live: tuple[int, ...] = (0, 1)) -> StoredPatch:
+    ids = (10 * id, 10 * id + 1)
+    return StoredPatch(id, patch, ids, frozenset(ids[place] for place in live), (0, 1))
+
+
+def logits(lm: LM) -> torch.Tensor:
+    with torch.no_grad():
+        return lm.model(torch.tensor([[5, 6, 7, 8]])).logits
+
+
+# --- installed ------------------------------------------------------------------------------------
+
+
+def test_a_branch_adds_what_its_neurons_say_and_goes_without_a_trace() -> None:
+    net, x = nn.Linear(4, 3), torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    neurons = Neurons(torch.eye(4)[:2], torch.tensor([0.0, 1.0]), torch.ones(2, 3))
+    plain, branch = net(x), Branch(net, net.weight)
+    branch.fill(neurons)
+    added = torch.relu(x[..., :2] + torch.tensor([0.0, 1.0])).sum(-1, keepdim=True)
+    assert torch.allclose(net(x), plain + added, atol=1e-6)
+    branch.remove()
+    assert torch.equal(net(x), plain)
+    assert not net._forward_hooks
+
+
+def test_new_neurons_go_into_the_same_tensors_while_there_is_room() -> None:
+    net = nn.Linear(4, 3)
+    branch = Branch(net, net.weight)
+
+    def filled(n: int) -> tuple[int, int]:
+        branch.fill(Neurons(torch.ones(n, 4), torch.ones(n), torch.ones(n, 3)))
+        return branch._room.keys.data_ptr(), len(branch._room.bias)
+
+    assert filled(1) == filled(16)
+    assert filled(17)[1] == 32
+    assert filled(3)[1] == 16  # the room does not depend on what was there before
+
+
+def test_what_was_compiled_before_sees_neurons_that_come_later() -> None:
+    net, calls = nn.Linear(4, 3), []
+    branch = Branch(net, net.weight)
+
+    def counting(graph: Any, _inputs: Any) -> Any:
+        calls.append(1)
+        return graph.forward
+
+    run, x = torch.compile(net, backend=counting), torch.ones(1, 4)
+    for n in (1, 2):
+        branch.fill(Neurons(torch.ones(n, 4), torch.ones(n), torch.ones(n, 3)))
+        assert torch.allclose(run(x), net(x))
+        assert torch.allclose(run(x), nn.functional.linear(x, net.weight, net.bias) + 5 * n)
+    assert len(calls) == 1
+    torch.compiler.reset()
+
+
+def test_what_is_installed_is_the_live_neurons_in_journal_order(
+    make_lm: Callable[..., LM],
+) -> None:
+    lm = make_lm()
+    weights, base = Weights(lm), logits(lm)
+    one, two = hook(lm, 1), hook(lm, 2)
+    weights.rest(weights.state([stored(1, one, (0,)), stored(2, two, (1,))]))
+    (neurons,) = weights.resting.neurons.values()
+    rows = np.concatenate([one.tensors["key"][:1], two.tensors["key"][1:]])
+    assert np.array_equal(neurons.keys.numpy(), rows)
+    half = logits(lm)
+    grown = weights.state([stored(1, one, (0,))])
+    weights.rest(weights.state([stored(1, one, (0,)), stored(2, two, (1,))], grown))
+    assert torch.equal(logits(lm), half)
+    assert not torch.equal(half, base)
+    weights.rest(weights.state([]))
+    assert torch.equal(logits(lm), base)
+    assert not any(m._forward_hooks for m in lm.model.modules())
+
+
+def test_undo_takes_the_neurons_of_one_edit_and_leaves_the_rest_bitwise(
+    model: EditableModel,
+) -> None:
+    edits = [
+        Edit(ASKED, "Jo", subject="Acme", method="t-patcher"),
+        Edit("Where is Bolt?", "Oslo", subject="Bolt", method="t-patcher"),
+    ]
+    first, second = model.edit_many(edits, method="t-patcher")
+    weights = model._session.weights
+    (both,) = weights.resting.neurons.values()
+    model.undo(first.id)
+    (left,) = weights.resting.neurons.values()
+    assert 0 < len(left.bias) < len(both.bias)
+    assert torch.equal(left.keys, both.keys[-len(left.bias) :])
+    assert torch.equal(left.values, both.values[-len(left.bias) :])
+    model.undo(second.id)
+    assert not weights.resting.neurons
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_cache_from_before_is_refused(model: EditableModel) -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    cache = model(ids, use_cache=True).past_key_values
+    model.edit(ASKED, "Jo", subject="Acme", method="t-patcher")
+    with pytest.raises(StaleCache):
+        model(torch.tensor([[8]]), past_key_values=cache)
+
+
+def test_nothing_is_left_when_the_model_is_closed(model: EditableModel) -> None:
+    model.edit(ASKED, "Jo", subject="Acme", method="t-patcher")
+    assert any(m._forward_hooks for m in model.modules())
+    EditableModel.close(model)
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_neurons_are_everybodys(model: EditableModel) -> None:
+    with pytest.raises(TooWide):
+        model.edit(ASKED, "Jo", subject="Acme", method="t-patcher", user_id="ada")
+
+
+def test_what_half_precision_cannot_hold_is_refused(make_lm: Callable[..., LM]) -> None:
+    lm = make_lm(dtype=torch.float16)
+    Weights(lm).check(hook(lm, 1))
+    with pytest.raises(UpdateRejected, match="float16"):
+        Weights(lm).check(hook(lm, 1, size=1e6))
+
+
+# --- trained --------------------------------------------------------------------------------------
+
+
+def proposed(lm: LM, how: TPatcher | Calinet, *live: StoredPatch, target: str = "J") -> Hook:
+    how.prepare(lm)
+    return how.propose(lm, [Edit(ASKED, target, subject="Acme")], live)
+
+
+def strays(lm: LM, patch: Hook, states: torch.Tensor) -> float:
+    """The largest activation at `states`."""
+    key, bias = (torch.from_numpy(patch.tensors[name]) for name in ("key", "bias"))
+    return float((states @ key.T + bias).max())
+
+
+def test_the_sample_is_of_several_styles(lm: LM) -> None:
+    raw, chat = sample.tokens(lm, ["How are you?"])
+    assert lm.tokenizer.decode(raw) == "How are you?"
+    assert lm.tokenizer.decode(chat) == lm.chat.render(
+        [{"role": "user", "content": "How are you?"}]
+    )
+    module = lm.path("mlp", 2)
+    sample.ensure(lm, module)
+    known = sample.sample(lm, module)
+    for text in sample.tokens(lm, [ORDINARY[0]]):
+        (first,) = sample.read(lm, module, [text])[-1:]
+        assert (known == first).all(1).any()
+    assert len(known) > sample.TOKENS
+
+
+@pytest.mark.parametrize(
+    ("free", "guarded"),
+    [(PATCHER, replace(PATCHER, memory=0.01)), (SLOTS, replace(SLOTS, keep=0.01))],
+    ids=["t-patcher", "calinet"],
+)  # fmt: skip
+def test_ordinary_text_and_earlier_edits_are_left_alone(lm: LM, free: Any, guarded: Any) -> None:
+    """A memory of one style, or without the earlier edits, guards neither."""
+    module = lm.path(site(lm), lm.layers - 1)
+    loud, quiet = proposed(lm, free), proposed(lm, guarded)
+    known = sample.sample(lm, module)
+    assert strays(lm, quiet, known) < strays(lm, loud, known)
+    before = hook(lm, 3)
+    before.tensors["query"] *= 8
+    aware = proposed(lm, guarded, stored(1, before))
+    queries = torch.from_numpy(before.tensors["query"])
+    assert strays(lm, aware, queries) < strays(lm, quiet, queries)
+
+
+def test_a_target_that_is_said_already_gets_no_neuron(lm: LM) -> None:
+    asked = lm.tokenizer(ASKED, return_tensors="pt")
+    said = tuple(lm.model.generate(**asked, max_new_tokens=3, do_sample=False)[0].tolist())
+    other = (*said[:-1], (said[-1] + 1) % 256)
+    for ids, wrong in ((said, 0), (other, 1)):
+        text = Wording(0, "bare", ids[:-4], ids[-4:-1], ids[-3:])
+        found = Said(lm, [text], lm.layers - 1)
+        assert found.wrong.sum() == wrong
+        assert found.states.shape == (3, lm.hidden)
+
+
+def test_a_target_longer_than_neurons_can_hold_is_refused(lm: LM) -> None:
+    with pytest.raises(NotLearnt, match="too many to mend"):
+        proposed(lm, TPatcher(**QUICK), target="Jane Roe of Acme")
+
+
+@pytest.mark.parametrize("how", [TPatcher(steps=1), Calinet(steps=1)], ids=lambda how: how.name)
+def test_what_does_not_converge_fails_and_leaves_nothing(
+    model: EditableModel, how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, how.name, how)
+    with pytest.raises(NotLearnt, match="1 steps did not"):
+        model.edit(ASKED, "J", subject="Acme", method=how.name)
+    assert model.epoch == 0
+    assert not any(m._forward_hooks for m in model.modules())

@@ -8,7 +8,7 @@ import pytest
 
 import store
 from lifelong.runtime import EditableModel
-from store import StoreFull, StoreReadOnly, WrongBase, WrongEncoder
+from store import DamagedDatabase, StoreFull, StoreReadOnly, WrongBase, WrongEncoder
 from tests.conftest import HashEncoder, tiny_lm
 
 MakeModel = Callable[..., EditableModel]
@@ -80,6 +80,24 @@ def test_10_a_file_that_is_ruined_while_in_use(
     assert "answering as of 6" in caplog.text
     with pytest.raises(store.StoreError):
         model.edit("Where is Acme?", "Rome")
+
+
+@pytest.mark.parametrize("damaged", ["vector", "text"])
+def test_10_a_row_that_is_damaged_before_it_is_read(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    path = tmp_path / "edits.db"
+    model, other = make_model(store=path), make_model(store=path)
+    teach(model)
+    before = answers(model)
+    edit = other.edit("What does Acme sell?", "Rope")
+    vector, text = other._session.router.vectors([edit]).tobytes(), edit.to_json().encode()
+    spoilt = {"vector": (vector, bytes(1024)), "text": (text, text.replace(b"targ", b"tarG"))}
+    path.write_bytes(path.read_bytes().replace(*spoilt[damaged]))
+    assert answers(model) == before
+    assert "answering as of 6" in caplog.text
+    with pytest.raises(DamagedDatabase, match=rf"{damaged} of edit 5 .*Restore a backup"):
+        make_model(store=path)
 
 
 def test_12_another_model_or_encoder_is_refused_and_left_as_it_was(

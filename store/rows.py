@@ -98,7 +98,8 @@ def vector_rows(vectors: np.ndarray | None, n: int) -> list[bytes | None]:
 
 def are_unit(vectors: np.ndarray) -> np.ndarray:
     """Which rows of (n, d) have length 1: (n,) bool."""
-    return np.isclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
+    unit: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= 1e-3  # finite, too
+    return unit
 
 
 def check_dimension(db: Database, rows: Sequence[bytes | None]) -> None:

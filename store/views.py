@@ -4,7 +4,7 @@ Every edit's state is its last event up to then, found by one index seek; nothin
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from store.errors import DamagedDatabase, StoreLocked
 from store.file import File
-from store.patches import Patch, from_bytes
+from store.patches import Hint, Patch, from_bytes
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical
 from store.rows import are_unit
 
@@ -88,12 +88,42 @@ def edits(
     return [_edit(*row) for row in db.execute(f"{sql} ORDER BY id", parameters)]
 
 
-def live_ids(db: Database, at: int | None) -> list[int]:
-    """The ids of the live edits, in order."""
+def ids(db: Database, at: int | None, *statuses: Status) -> list[int]:
+    """The ids of the edits with one of these statuses, in order."""
     rows = db.execute(
-        f"SELECT edit.id FROM {STATE} WHERE kind = 'live' ORDER BY edit.id", {"at": _at(at)}
+        f"SELECT edit.id FROM {STATE} WHERE kind IN (SELECT value FROM json_each(:statuses))"
+        " ORDER BY edit.id",
+        {"at": _at(at), "statuses": canonical(statuses)},
     )
     return [id for (id,) in rows]
+
+
+def written(db: Database, at: int | None) -> list[int]:
+    """The ids of the live edits of which the patch is a change of weights, in order."""
+    rows = db.execute(
+        f"SELECT edit.id FROM patch CROSS JOIN {STATE} WHERE patch.id = event.patch"
+        " AND patch.kind = 'delta' AND event.kind = 'live' ORDER BY edit.id",
+        {"at": _at(at)},
+    )
+    return [id for (id,) in rows]
+
+
+def texts(db: Database, at: int | None, ids: Iterable[int]) -> dict[int, str | None]:
+    """What patches say of those of `ids` that are live.
+
+    Of an edit in the weights that is None, of one without a patch "".
+    """
+    rows = db.execute(
+        f"SELECT patch, edit.id, position FROM {STATE}"
+        f" WHERE kind = 'live' AND {_LISTED} ORDER BY patch",
+        {"at": _at(at), "ids": _json(ids)},
+    ).fetchall()
+    found: dict[int, str | None] = {id: "" for _, id, _ in rows}
+    patched = (row for row in rows if row[0] is not None)
+    for patch, members in groupby(patched, key=lambda row: row[0]):
+        said = _texts(db, patch)
+        found |= {id: said[position] if said else None for _, id, position in members}
+    return found
 
 
 def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[StoredPatch]:
@@ -113,20 +143,27 @@ def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[Sto
     return found
 
 
+def _texts(db: Database, patch: int) -> Sequence[str] | None:
+    """A patch's text for each of its positions; None where it changes the weights."""
+    kind, blob = db.execute(
+        "SELECT kind, bytes FROM patch JOIN payload ON patch = id WHERE id = ?", (patch,)
+    ).fetchone()
+    return Hint.from_bytes(blob).texts if kind == Hint.kind else None
+
+
 def vectors(
-    db: Database, at: int | None, ids: Iterable[int] | None
+    db: Database, at: int | None, among: Iterable[int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or of `ids`.
+    """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or `among` these.
 
     DamagedDatabase names one that is no unit vector, or as long as no other.
     """
-    if ids is None:
-        ids = live_ids(db, at)
+    among = ids(db, at, "live") if among is None else among
     found, sizes, matrix = list[int](), list[int](), bytearray()
     for id, vector in db.execute(
         "SELECT edit, CAST(vector AS BLOB) FROM content WHERE vector IS NOT NULL"
         " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
-        (_json(ids),),
+        (_json(among),),
     ):
         found.append(id)
         sizes.append(len(vector))

@@ -99,16 +99,14 @@ class Router:
 
     def sync(self, journal: Journal) -> None:
         """Apply what happened in the journal since this router's epoch; all or nothing."""
-        events = journal.history(since=self.epoch)
-        if not events:
-            return
-        epoch = events[-1].seq
-        final = {event.edit_id: event.kind for event in events}
-        edits = journal.get_many(
-            (id for id, kind in final.items() if kind in ("live", "superseded")), epoch
-        )
-        texts = journal.texts(final, epoch)
-        ids, vectors = journal.vectors(texts, epoch)
+        with journal.unchanged():
+            events = journal.history(since=self.epoch)
+            if not events:
+                return
+            epoch, final = events[-1].seq, {event.edit_id: event.kind for event in events}
+            standing = [id for id, kind in final.items() if kind in ("live", "superseded")]
+            edits, texts = journal.get_many(standing, epoch), journal.texts(standing, epoch)
+            ids, vectors = journal.vectors(texts, epoch)
         self._remove(final)
         self._add(edits, texts)
         if len(ids):

@@ -8,7 +8,7 @@ stand after it, as if those that went had never been made.
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Literal, Self, TypeVar
@@ -24,7 +24,7 @@ from store import Audience, Edit, Journal
 T = TypeVar("T")
 What = Literal["fact", "subject", "target", "anchor"]
 
-_SUPERSEDED, _LIVE = 1, 2
+_SUPERSEDED, _LIVE = 1, 2  # 0: it does not stand
 _CHUNK = 5_000  # edits read from the journal at a time
 
 
@@ -61,10 +61,10 @@ class Standing:
         """How many are live."""
         return self._live.total()
 
-    def add(self, edits: Iterable[Edit]) -> None:
+    def add(self, edits: Collection[Edit]) -> None:
         """These stand from now on, as they are: live or superseded."""
+        self._kept.put({edit.id: edit for edit in edits})
         for edit in edits:
-            self._kept.put({edit.id: edit})
             self._place(edit)
             if edit.valid_until is not None and edit.status == "live":
                 heappush(self._ends, (edit.valid_until, edit.id))
@@ -109,8 +109,9 @@ class Standing:
         code = self._codes.get(audience)
         if code is None:
             return set()
+        theirs = (code, _SUPERSEDED), (code, _LIVE)
         ids = self._postings.get(hash((what, code, key)))
-        return {id for id in ids if self._places[id] > 4 * code == self._places[id] & ~3}
+        return {id for id in ids if self._where(id) in theirs}
 
     def saying(self, fact: Fact, audience: Audience) -> set[int]:
         """The ids of this audience's edits that settle or imply `fact`."""

@@ -288,7 +288,8 @@ def subject_key(subject: str) -> tuple[str, ...]:
 
 
 def _stem(word: str) -> str:
-    return word if any(c.isdigit() for c in word) else word[:_STEM]
+    numbered = not word.isalpha() and any(c.isdigit() for c in word)
+    return word if numbered else word[:_STEM]
 
 
 def anchors(key: tuple[str, ...]) -> tuple[str, ...]:

@@ -304,6 +304,12 @@ class Journal:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """The reads inside the block see one state of the file; keep it short: writers may wait."""
+        with self._file.snapshot():
+            yield
+
     @property
     def epoch(self) -> int:
         """The number of the last event; 0 when there is none."""

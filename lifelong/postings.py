@@ -6,6 +6,7 @@ back: whoever asks must know by himself which ids still count.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 
@@ -37,9 +38,11 @@ class Postings:
         return found
 
     def _sort_in(self) -> None:
-        pairs = sorted((key, id) for key, ids in self._recent.items() for id in ids)
-        keys, ids = np.array(pairs, np.int64).T
-        places = np.searchsorted(self._keys, keys)
-        self._keys = np.insert(self._keys, places, keys)
-        self._ids = np.insert(self._ids, places, ids)
+        sizes = [len(ids) for ids in self._recent.values()]
+        keys = np.repeat(np.array(list(self._recent), np.int64), sizes)
+        ids = np.fromiter(chain.from_iterable(self._recent.values()), np.int64)
+        order = keys.argsort()
+        places = np.searchsorted(self._keys, keys[order])
+        self._keys = np.insert(self._keys, places, keys[order])
+        self._ids = np.insert(self._ids, places, ids[order])
         self._recent.clear()

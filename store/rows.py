@@ -92,7 +92,7 @@ def vector_rows(vectors: np.ndarray | None, n: int) -> list[bytes | None]:
     if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != n:
         raise ValueError(f"vectors must be float32 ({n}, d), not {vectors.dtype} {vectors.shape}")
     if not are_unit(vectors).all():
-        raise ValueError("vectors must have length 1")
+        raise ValueError("vectors must be of length 1")
     return [row.tobytes() for row in vectors.astype("<f4")]
 
 

@@ -132,7 +132,7 @@ def test_a_damaged_vector_is_named(
 
 def test_no_vector_is_recorded_that_would_be_taken_for_damaged(journal: Journal) -> None:
     for vectors in (np.zeros((1, DIM), np.float32), np.full((1, DIM), np.nan, np.float32)):
-        with pytest.raises(ValueError, match="length 1"):
+        with pytest.raises(ValueError, match="of length 1"):
             journal.record([Edit("p", "t")], None, vectors)
     assert journal.epoch == 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import store
+from lifelong import kept
 from lifelong.runtime import EditableModel
 from store import DamagedDatabase, StoreFull, StoreReadOnly, WrongBase, WrongEncoder
 from tests.conftest import HashEncoder, tiny_lm
@@ -80,6 +81,21 @@ def test_10_a_file_that_is_ruined_while_in_use(
     assert "answering as of 6" in caplog.text
     with pytest.raises(store.StoreError):
         model.edit("Where is Acme?", "Rome")
+
+
+def test_10_of_a_ruined_file_an_edit_that_is_not_in_memory_is_missed_and_said_to_be(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST", 1)
+    path = tmp_path / "edits.db"
+    model = make_model(store=path)
+    teach(model)
+    model.chat("Where is Globex?")
+    path.write_bytes(b"ruined" * (path.stat().st_size // 6 + 1))
+    assert model.chat("Where is Globex?").edits
+    assert not model.chat("What is the time?").edits
+    with pytest.raises(store.StoreError, match="restore a backup"):
+        model.chat("Who runs Acme?")
 
 
 @pytest.mark.parametrize("damaged", ["vector", "text"])

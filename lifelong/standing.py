@@ -32,9 +32,9 @@ class Standing:
     """The live and the superseded edits as of `epoch`, found by what they say, per audience.
 
     In memory are 64-bit hashes of what they settle, imply, are about and say, their audience and
-    status by id, and the words of their subjects: some 150 bytes an edit. The edits themselves stay
-    in the journal, but for those that were needed lately. That two hashes among a million edits
-    are one happens once in a million such stores.
+    status by id, and the words of their subjects: 40 MB for 100,000 edits. The edits themselves
+    stay in the journal, but for those that were needed lately. That two hashes among a million
+    edits are one happens once in a million such stores.
     """
 
     def __init__(self, journal: Journal, epoch: int = 0) -> None:

@@ -9,7 +9,7 @@ begins an entry of its own. A codebook is made by adding edits in order; to take
 again without it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import faiss
@@ -19,6 +19,8 @@ import torch
 from lifelong.encoder import Vectors
 from lifelong.hooks import tracing
 from lifelong.lm import LM
+from lifelong.prompt import Slot
+from store import Audience, Edit
 
 _CANDIDATES = 4  # that are measured exactly
 _APART = 1e-5  # of their distance: how far the balls of two labels stay from each other
@@ -127,6 +129,46 @@ class Codebook:
 
 def _distance(a: Vectors, b: Vectors) -> float:
     return float(np.linalg.norm(a.astype(np.float64) - b))
+
+
+class Books:
+    """The codebooks of live edits: one for each audience and each module whose states decide."""
+
+    def __init__(self) -> None:
+        self._books: dict[tuple[Audience, str], Codebook] = {}
+        self._where: dict[int, tuple[Audience, str]] = {}
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._where
+
+    @property
+    def modules(self) -> set[str]:
+        """Those whose states are asked for."""
+        return {module for _, module in self._books}
+
+    def add(self, edit: Edit, slot: Slot) -> None:
+        """A live edit; one without a key is found otherwise, and left out."""
+        if slot.key is not None:
+            where = self._where[edit.id] = edit.audience, slot.module
+            book = self._books.setdefault(where, Codebook(len(slot.key)))
+            book.add(Taught(edit.id, slot.key, edit.target, slot.radius))
+
+    def discard(self, id: int) -> None:
+        """The edit is live no longer, if it was."""
+        if where := self._where.pop(id, None):
+            self._books[where].remove(id)
+            if not len(self._books[where]):
+                del self._books[where]
+
+    def find(self, sensed: Mapping[str, Vectors], levels: Sequence[Audience]) -> dict[int, float]:
+        """The edits for these audiences whose entry covers states (d,), and how near they are."""
+        found = (
+            self._books[level, module].find(key)
+            for level in levels
+            for module, key in sensed.items()
+            if (level, module) in self._books
+        )
+        return dict(filter(None, found))
 
 
 def states(lm: LM, module: str, texts: Sequence[str]) -> Vectors:

@@ -124,18 +124,23 @@ class Monitor:
     def look(self, sample: int, fresh: int = 0, budget: Budget | None = None) -> Findings:
         """Ask about `sample` live edits, evenly spread by age, and about the `fresh` newest.
 
-        Own prompts go first, then paraphrases, then what must not change, as far as the budget
-        goes. What is no longer live at the end is left out.
+        Own prompts go first; then, edits by edits, paraphrases and what must not change, as far as
+        the budget goes. What is no longer live at the end is left out.
         """
         began, budget = perf_counter(), budget or Budget()
         live, earlier = self.journal.live(audience=Audience()), self.journal.readings()
         damaged, conflicts, strays = self._damaged(), _conflicts(live), self._strays()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
         own, nats = self._own(edits, budget)
-        others = self._told("generality", [(e, p) for e in edits for p in e.paraphrases], budget)
-        asked = [*own, *others, *self._kept(_probes(edits, live), budget)]
+        others = list[Result]()
+        for start in range(0, len(edits), budget.batch):
+            some = edits[start : start + budget.batch]
+            others += self._told(
+                "generality", [(e, p) for e in some for p in e.paraphrases], budget
+            )
+            others += self._kept(_probes(some, live), budget)
         still = set(self.journal.live_ids())
-        results = [result for result in asked if result.edit.id in still]
+        results = [result for result in [*own, *others] if result.edit.id in still]
         body: dict[str, JSON] = {
             "edits": max((edit.id for edit in live), default=0),
             "live": len(live),
@@ -151,19 +156,21 @@ class Monitor:
         strange = {id: strangest(values) for id, values in nats.items()}
         return Findings(body, results, strays, strange, conflicts, damaged)
 
-    def unchanged(self, question: str, answer: Answer) -> bool:
-        """Whether the base model replies the same.
+    def unchanged(
+        self, view: View, replies: Mapping[str, Answer], budget: Budget
+    ) -> dict[str, bool]:
+        """Question -> whether the base model replies as `view` did, as far as the budget goes.
 
         Where no edit fired, a difference counts only if it is there in equal batches: padding
         decides the last bits of logits, and they can decide a word.
         """
-        if same(answer.text, self._base[question]):
-            return True
-        if answer.edits:
-            return False
+        found = {q: same(answer.text, self._base[q]) for q, answer in replies.items()}
+        doubtful = [q for q, answer in replies.items() if not found[q] and not answer.edits]
         with self.unedited():
-            alone = dict(ask(self.now, [question]))
-        return same(dict(ask(self.now, [question]))[question], alone[question])
+            alone = dict(answers(self.now, doubtful, budget))
+        again = dict(answers(view, list(alone), budget))
+        kept = {q: same(answer.text, alone[q].text) for q, answer in again.items()}
+        return {q: right for q, right in found.items() if q not in doubtful} | kept
 
     def _own(
         self, edits: Sequence[Edit], budget: Budget
@@ -199,10 +206,10 @@ class Monitor:
             self._base |= {q: answer.text for q, answer in answers(self.now, unknown, budget)}
         known = [question for _, question in asked if question in self._base]
         replies = dict(answers(self.now, known, budget))
+        kept = self.unchanged(self.now, replies, budget)
         for edit, question in asked:
-            if answer := replies.get(question):
-                right = self.unchanged(question, answer)
-                yield Result("locality", edit, question, answer, right)
+            if question in kept:
+                yield Result("locality", edit, question, replies[question], kept[question])
 
     def _strays(self) -> dict[int, dict[str, float]]:
         """The edits that fire on ordinary sentences, or nearly do, with their scores."""

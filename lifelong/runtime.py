@@ -51,7 +51,7 @@ from store import (
     Delta,
     Edit,
     Event,
-    Hook,
+    Extension,
     Journal,
     Patch,
     Reach,
@@ -725,7 +725,7 @@ class EditableModel(_Model):
         with self._session.weights.held(BASE if isinstance(method, SideMethod) else None):
             return method.propose(self._session.lm, edits)
 
-    def _written(self, method: WeightMethod, edits: Edits) -> Delta | Hook:
+    def _written(self, method: WeightMethod, edits: Edits) -> Delta | Extension:
         """What the method would write; it takes its time, and others ask meanwhile."""
         s = self._session
         with s.weights.away(), s.writing:
@@ -745,9 +745,10 @@ class EditableModel(_Model):
         s = self._session
         s.seen = None
         version = s.journal.data_version()
-        s.router.sync(s.journal)
-        if s.stamp != (stamp := s.journal.facts_stamp()):
-            s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
+        with s.journal.unchanged():
+            s.router.sync(s.journal)
+            if s.stamp != (stamp := s.journal.facts_stamp()):
+                s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
             s.weights.rest(s.weights.state(deltas, s.weights.resting))

@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from lifelong.errors import StaleCache, UpdateRejected, WeightsUnfit
 from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
-from store import Delta, Hook, StoredPatch
+from store import Delta, Extension, StoredPatch
 
 LARGEST = 4.0  # norm of one patch's change, as a share of the weight's own
 
@@ -69,7 +69,7 @@ class Weights:
         sums = dict(after.sums) if known else {}
         neurons = dict(after.neurons) if known else {}
         for one in stored[known:]:
-            if isinstance(one.patch, Hook):
+            if isinstance(one.patch, Extension):
                 name, more = one.patch.module, _neurons(one.patch.of(one.live_positions))
                 neurons[name] = neurons[name].and_(more) if name in neurons else more
                 continue
@@ -78,9 +78,9 @@ class Weights:
                 sums[name] = sums.get(name, self._copy(name)).float() + change
         return State(key, sums, neurons)
 
-    def check(self, patch: Delta | Hook) -> None:
+    def check(self, patch: Delta | Extension) -> None:
         """Refuse what would break the model. Raises UpdateRejected, WeightsUnfit."""
-        if isinstance(patch, Hook):
+        if isinstance(patch, Extension):
             self._check_neurons(patch)
             return
         for name, factors in patch.factors.items():
@@ -95,7 +95,7 @@ class Weights:
                     "edit fewer facts at once, or use a memory method.",
                 )
 
-    def _check_neurons(self, patch: Hook) -> None:
+    def _check_neurons(self, patch: Extension) -> None:
         for name, tensor in patch.tensors.items():
             if not torch.isfinite(torch.from_numpy(tensor).to(self._lm.dtype)).all():
                 raise UpdateRejected(
@@ -226,7 +226,7 @@ class Weights:
         return writable(self._lm, name.removesuffix(".weight"))
 
 
-def _neurons(hook: Hook) -> Neurons:
+def _neurons(hook: Extension) -> Neurons:
     keys, bias, values = (torch.from_numpy(hook.tensors[n]) for n in ("key", "bias", "value"))
     return Neurons(keys, bias, values)
 

@@ -30,7 +30,7 @@ from store.errors import (
 from store.facts import Reference
 from store.index import VectorIndex
 from store.journal import Journal
-from store.patches import Delta, Factors, Hint, Hook, Patch, from_bytes
+from store.patches import Delta, Extension, Factors, Hint, Hook, Made, Patch, from_bytes
 from store.records import JSON, Audience, Edit, Event, Probe, Reach, Reading, Status
 from store.schema import migrate
 from store.snapshot import open_index, rebuild
@@ -46,12 +46,14 @@ __all__ = [
     "Delta",
     "Edit",
     "Event",
+    "Extension",
     "Factors",
     "ForeignDatabase",
     "Hint",
     "Hook",
     "Journal",
     "KeyReused",
+    "Made",
     "NotLive",
     "NotRetired",
     "NotWaiting",

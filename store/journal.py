@@ -31,7 +31,7 @@ from store.errors import (
 )
 from store.facts import Reference
 from store.file import File
-from store.patches import Patch
+from store.patches import Made, Patch
 from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical, utc
 from store.views import StoredPatch
 
@@ -304,6 +304,12 @@ class Journal:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """The reads inside the block see one state of the file; keep it short: writers may wait."""
+        with self._file.snapshot():
+            yield
+
     @property
     def epoch(self) -> int:
         """The number of the last event; 0 when there is none."""
@@ -358,7 +364,22 @@ class Journal:
     def live_ids(self, at: int | None = None) -> list[int]:
         """The ids of the live edits, in order."""
         with self._file.snapshot() as db:
-            return views.live_ids(db, at)
+            return views.ids(db, at, "live")
+
+    def standing_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the edits that are live or superseded, in order."""
+        with self._file.snapshot() as db:
+            return views.ids(db, at, *life.STANDING)
+
+    def written_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the live edits of which the patch changes the model for every text."""
+        with self._file.snapshot() as db:
+            return views.written(db, at)
+
+    def hooked_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the live edits that act inside the model in their scope, in order."""
+        with self._file.snapshot() as db:
+            return views.hooked(db, at)
 
     def rose(self, ids: Iterable[int]) -> dict[int, int]:
         """The epoch at which each of `ids` last went live by itself, not because another fell."""
@@ -378,6 +399,14 @@ class Journal:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
         with self._file.snapshot() as db:
             return views.patches(db, at, ids)
+
+    def made(self, ids: Iterable[int], at: int | None = None) -> dict[int, Made]:
+        """What patches have for those of `ids` that are live: a text, or the rows of a hook.
+
+        For an edit that changes the model for every text that is None, without a patch "".
+        """
+        with self._file.snapshot() as db:
+            return views.made(db, at, ids)
 
     def vectors(
         self, ids: Iterable[int] | None = None, at: int | None = None

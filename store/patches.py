@@ -9,7 +9,7 @@ import json
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 from safetensors import SafetensorError
@@ -146,16 +146,12 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hook:
-    """Tensors that act at one module, beside the weights; each of their rows belongs to one edit.
-
-    A `routed` row acts on the prompts in the scope of its edit, any other on every text.
-    """
+    """Tensors that act at one module on the prompts in an edit's scope; a row is of one edit."""
 
     kind: ClassVar[str] = "hook"
 
     method: str
     module: str  # its dotted name in the model
-    routed: bool
     tensors: Mapping[str, np.ndarray]  # (r, ...) float32
     owner: np.ndarray  # (r,) int64: the position of the edit in its patch
     facts: Mapping[str, Any] = field(default_factory=dict)  # plain JSON
@@ -171,7 +167,6 @@ class Hook:
             "kind": self.kind,
             "method": self.method,
             "module": self.module,
-            "routed": self.routed,
             "facts": self.facts,
             "tensors": names,
         }
@@ -187,27 +182,34 @@ class Hook:
     def __hash__(self) -> int:
         return hash(self.to_bytes())
 
-    def of(self, positions: Collection[int]) -> "Hook":
+    def of(self, positions: Collection[int]) -> Self:
         """The rows of the edits at these positions."""
         at = np.flatnonzero(np.isin(self.owner, list(positions)))
         rows = {name: tensor[at] for name, tensor in self.tensors.items()}
         return replace(self, tensors=rows, owner=self.owner[at])
 
-    def without(self, position: int) -> "Hook":
+    def without(self, position: int) -> Self:
         """This patch when the edit at `position` is erased: none of its rows is left."""
         return self.of(set(self.owner.tolist()) - {position})
 
     @classmethod
-    def _unpack(cls, body: Mapping[str, Any], tensors: Tensors) -> "Hook":
+    def _unpack(cls, body: Mapping[str, Any], tensors: Tensors) -> Self:
         if any(not np.isfinite(tensor).all() for tensor in tensors.values()):
             raise ValueError("what acts in a model must be finite")
         rows = {name: tensors[str(place)] for place, name in enumerate(body["tensors"])}
-        method, module, routed = (body[name] for name in ("method", "module", "routed"))
-        return cls(method, module, routed, rows, tensors["owner"], dict(body["facts"]))
+        return cls(body["method"], body["module"], rows, tensors["owner"], dict(body["facts"]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extension(Hook):
+    """Neurons beside one module that act on every text; a row is a neuron of one edit."""
+
+    kind: ClassVar[str] = "extension"
 
 
 Patch: TypeAlias = Hint | Delta | Hook
-PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint, Delta, Hook)}
+Made: TypeAlias = str | Hook | None  # of one edit: its text, its rows, or nothing beside the model
+PATCHES: Mapping[str, type[Patch]] = {cls.kind: cls for cls in (Hint, Delta, Hook, Extension)}
 
 
 def from_bytes(blob: bytes) -> Patch:

@@ -20,7 +20,7 @@ from lifelong.methods.t_patcher import TPatcher
 from lifelong.methods.wording import Wording
 from lifelong.ordinary import ORDINARY
 from lifelong.weights import Weights
-from store import Edit, Hook, StoredPatch
+from store import Edit, Extension, StoredPatch
 
 ASKED = "Who runs Acme?"
 QUICK = {"steps": 40, "rate": 0.2}
@@ -39,16 +39,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def hook(lm: LM, seed: int, n: int = 2, size: float = 1.0) -> Hook:
+def hook(lm: LM, seed: int, n: int = 2, size: float = 1.0) -> Extension:
     """Random neurons, one an edit, in the last block."""
     rng = np.random.default_rng(seed)
     shapes = {"key": (n, lm.hidden), "bias": (n,), "value": (n, lm.hidden)}
     tensors = {name: (size * rng.normal(size=s)).astype(np.float32) for name, s in shapes.items()}
     tensors["query"] = tensors["key"].copy()
-    return Hook("t-patcher", lm.path("mlp", lm.layers - 1), False, tensors, np.arange(n))
+    return Extension("t-patcher", lm.path("mlp", lm.layers - 1), tensors, np.arange(n))
 
 
-def stored(id: int, patch: Hook, live: tuple[int, ...] = (0, 1)) -> StoredPatch:
+def stored(id: int, patch: Extension, live: tuple[int, ...] = (0, 1)) -> StoredPatch:
     ids = (10 * id, 10 * id + 1)
     return StoredPatch(id, patch, ids, frozenset(ids[place] for place in live), (0, 1))
 
@@ -173,12 +173,12 @@ def test_what_half_precision_cannot_hold_is_refused(make_lm: Callable[..., LM]) 
 # --- trained --------------------------------------------------------------------------------------
 
 
-def proposed(lm: LM, how: TPatcher | Calinet, *live: StoredPatch, target: str = "J") -> Hook:
+def proposed(lm: LM, how: TPatcher | Calinet, *live: StoredPatch, target: str = "J") -> Extension:
     how.prepare(lm)
     return how.propose(lm, [Edit(ASKED, target, subject="Acme")], live)
 
 
-def strays(lm: LM, patch: Hook, states: torch.Tensor) -> float:
+def strays(lm: LM, patch: Extension, states: torch.Tensor) -> float:
     """The largest activation at `states`."""
     key, bias = (torch.from_numpy(patch.tensors[name]) for name in ("key", "bias"))
     return float((states @ key.T + bias).max())

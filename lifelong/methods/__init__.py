@@ -24,7 +24,7 @@ from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
 from lifelong.methods.t_patcher import TPatcher
 from lifelong.prompt import Condition, Prompt
-from store import Delta, Edit, Hint, Hook, StoredPatch
+from store import Delta, Edit, Extension, Hint, Hook, StoredPatch
 
 
 @runtime_checkable
@@ -54,7 +54,9 @@ class WeightMethod(Protocol):
         """What it must know of the base model; called while no edit is installed."""
         ...
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta | Hook:
+    def propose(
+        self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]
+    ) -> Delta | Extension:
         """One patch for a batch of edits, while the `live` patches are installed. Pure."""
         ...
 

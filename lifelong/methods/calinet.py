@@ -21,7 +21,7 @@ from lifelong.hooks import Neurons
 from lifelong.lm import LM
 from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
 from lifelong.methods.wording import about_others, behind, endings
-from store import Edit, Hook, StoredPatch
+from store import Edit, Extension, StoredPatch
 
 _MARGIN = 1.0  # below which a slot stays where it is not to fire
 _SURE = 0.1  # nats a token at which a batch is learnt
@@ -46,7 +46,7 @@ class Calinet:
         """What enters the last MLP while ordinary text is read."""
         sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hook:
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Extension:
         """The slots of all edits. Raises NotLearnt, BadEdit."""
         module = lm.path(site(lm), lm.layers - 1)
         said = Said(lm, endings(lm, edits, behind), lm.layers - 1)

@@ -74,7 +74,7 @@ class Grace:
                 "key": np.stack([key for key, _ in keyed]),
                 "radius": np.array([radius for _, radius in keyed], np.float32),
             }
-        return Hook(self.name, module, True, tensors, owner, {"loss": loss})
+        return Hook(self.name, module, tensors, owner, {"loss": loss})
 
     def _layer(self, lm: LM) -> int:
         if not -1 <= self.layer < lm.layers:

@@ -11,7 +11,7 @@ from lifelong.hooks import Neurons, tracing
 from lifelong.lm import LM, Role
 from lifelong.methods.keys_values import Blocks, normed
 from lifelong.methods.wording import Wording
-from store import Hook, StoredPatch
+from store import Extension, StoredPatch
 
 _TOP = 40  # of the largest that are averaged: T-Patcher's 1,000 of 40,000
 _DECAY = 0.01
@@ -112,15 +112,15 @@ def answered(lm: LM, live: Sequence[StoredPatch], module: str) -> list[torch.Ten
     hooks = [
         stored.patch.of(stored.live_positions)
         for stored in live
-        if isinstance(stored.patch, Hook) and stored.patch.module == module
+        if isinstance(stored.patch, Extension) and stored.patch.module == module
     ]
     return [torch.from_numpy(hook.tensors["query"]).to(lm.device) for hook in hooks]
 
 
 def hook(
     method: str, module: str, neurons: Neurons, query: torch.Tensor, owner: torch.Tensor
-) -> Hook:
+) -> Extension:
     """The patch of neurons, the states they answer, and the edits they belong to (r,)."""
     parts = {"key": neurons.keys, "bias": neurons.bias, "value": neurons.values, "query": query}
     tensors = {name: part.float().cpu().numpy() for name, part in parts.items()}
-    return Hook(method, module, False, tensors, owner.cpu().numpy())
+    return Extension(method, module, tensors, owner.cpu().numpy())

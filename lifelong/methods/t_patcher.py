@@ -22,7 +22,7 @@ from lifelong.hooks import Neurons
 from lifelong.lm import LM
 from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
 from lifelong.methods.wording import about_others, endings
-from store import Edit, Hook, StoredPatch
+from store import Edit, Extension, StoredPatch
 
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
@@ -49,7 +49,7 @@ class TPatcher:
         """What enters the last MLP while ordinary text is read."""
         sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
 
-    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Hook:
+    def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Extension:
         """The neurons of all edits. Raises NotLearnt, BadEdit."""
         module = lm.path(site(lm), lm.layers - 1)
         known = [sample.sample(lm, module), *answered(lm, live, module)]

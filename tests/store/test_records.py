@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store import DamagedPatch, Edit, Hint, Hook, Probe, from_bytes
+from store import DamagedPatch, Edit, Extension, Hint, Hook, Probe, from_bytes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
@@ -75,16 +75,17 @@ def hook(n: int, **change: object) -> Hook:
     """One row an edit."""
     rows = np.arange(3 * n, dtype=np.float32).reshape(n, 3)
     said = {"tensors": {"key": rows, "bias": rows[:, 0]}, "owner": np.arange(n), **change}
-    return Hook("t-patcher", "model.layers.2.mlp", False, facts={"loss": [0.5]}, **said)  # type: ignore[arg-type]
+    return Hook("grace", "model.layers.2.mlp", facts={"loss": [0.5]}, **said)  # type: ignore[arg-type]
 
 
-@given(st.integers(0, 4), st.booleans())
-def test_a_hook_survives_its_bytes(n: int, routed: bool) -> None:
-    patch = replace(hook(n), routed=routed)
+@given(st.integers(0, 4), st.sampled_from([Hook, Extension]))
+def test_a_hook_survives_its_bytes(n: int, cls: type[Hook]) -> None:
+    made = hook(n)
+    patch = cls(made.method, made.module, made.tensors, made.owner, made.facts)
     again = from_bytes(patch.to_bytes())
     assert again == patch
-    assert isinstance(again, Hook)
-    assert (again.module, again.routed, again.facts) == (patch.module, routed, {"loss": [0.5]})
+    assert type(again) is cls
+    assert (again.module, again.facts) == (patch.module, {"loss": [0.5]})
     assert np.array_equal(again.tensors["key"], patch.tensors["key"])
     assert patch.to_bytes() == again.to_bytes()
     assert patch != replace(patch, module="model.layers.1.mlp")

@@ -122,7 +122,7 @@ class Codebook:
         if not self._entries:
             return None
         _, (rows,) = self._keys.search(key[None], min(_CANDIDATES, len(self._entries)))
-        keys: list[Vectors] = [self._keys.reconstruct(int(row)) for row in rows]
+        keys = [np.asarray(self._keys.reconstruct(int(row))) for row in rows]
         near = [(self._entries[r], _distance(k, key), k) for r, k in zip(rows, keys, strict=True)]
         return min(near, key=lambda found: (found[1], -found[0].id))
 

@@ -135,7 +135,7 @@ def test_right_padded_prompts_get_the_value_at_their_own_end(model: EditableMode
     pad = torch.full((1, 3), model.tokenizer.pad_token_id)
     mask = torch.cat([torch.ones_like(ids), torch.zeros_like(pad)], dim=1)
     seen: list[torch.Tensor] = []
-    after = {model.get_submodule("model.layers.1"): lambda _, out: seen.append(out)}
+    after = {model.get_submodule("model.layers.2"): lambda _, out: seen.append(out)}
     padded = torch.cat([ids, pad], dim=1)
     with tracing(after=after):
         model.generate(padded, attention_mask=mask, max_new_tokens=1)

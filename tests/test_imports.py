@@ -13,7 +13,7 @@ store.rows store.facts store.views store.pack store.base store.index store.journ
 store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
 lifelong.encoder
-lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
+lifelong.names lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
 lifelong.hops lifelong.generate lifelong.view

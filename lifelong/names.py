@@ -6,7 +6,7 @@
     United States                US, U.S., USA, United States of America
 
 Names are tuples of folded words; initials are one word in capitals, and stand so ("the US", not
-"us").
+"us"). Three letters mean too many things: but for the well-known ones, initials have four.
 """
 
 import re
@@ -19,15 +19,33 @@ _FORMS = frozenset(
     "inc incorporated ltd limited llc llp plc gmbh ag kg corp corporation co company".split()
 )
 _LINKS = frozenset("of the and for in on de la du des del von van der".split())
-_FEWEST = 3  # letters of initials that are not well known
-_WELL_KNOWN: tuple[tuple[Key, ...], ...] = (
-    (("united", "states"), ("united", "states", "of", "america"), ("US",), ("USA",)),
-    (("united", "kingdom"), ("UK",)),
-    (("united", "nations"), ("UN",)),
-    (("european", "union"), ("EU",)),
-    (("soviet", "union"), ("USSR",)),
-    (("los", "angeles"), ("LA",)),
-)
+_FEWEST = 4
+_WELL_KNOWN = [
+    frozenset(tuple(name.split("_")) for name in line.split())
+    for line in """
+        US USA united_states united_states_of_america
+        UK united_kingdom
+        UN united_nations
+        EU european_union
+        USSR soviet_union
+        UAE united_arab_emirates
+        NSW new_south_wales
+        NYC new_york_city
+        LA los_angeles
+        WHO world_health_organization
+        IMF international_monetary_fund
+        WTO world_trade_organization
+        IOC international_olympic_committee
+        FBI federal_bureau_of_investigation
+        CIA central_intelligence_agency
+        BBC british_broadcasting_corporation
+        MIT massachusetts_institute_of_technology
+        IBM international_business_machines
+        NBA national_basketball_association
+        NFL national_football_league
+    """.strip().splitlines()
+]
+_ALSO = {tuple(map(str.casefold, name)): group for group in _WELL_KNOWN for name in group}
 
 
 def other_names(key: Key) -> set[Key]:
@@ -39,9 +57,7 @@ def other_names(key: Key) -> set[Key]:
     named = [word for word in key if word not in _LINKS]
     if len(named) >= _FEWEST and all(word[0].isascii() and word[0].isalpha() for word in named):
         names.add(("".join(word[0] for word in named).upper(),))
-    for group in _WELL_KNOWN:
-        if key in group or tuple(word.upper() for word in key) in group:
-            names |= {*group}
+    names |= _ALSO.get(key, frozenset())
     return (names | {plain}) - {key}
 
 

@@ -61,7 +61,7 @@ _STEM = 5  # letters of a word that survive most inflections
 _COVERAGE = 0.75  # share of a subject's letters that a loose mention must show
 _CLAUSE = 2  # words after the subject that make a statement
 _LONGEST = 16  # words of a subject that are compared as one run
-_PART = 3  # letters of a part of a name that may stand for it
+_LAST = 3  # letters of the last word of a name that may stand for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +251,16 @@ class SubjectGate:
         return mentions(text, [self])
 
     def _runs(self, found: list[Word], text: str) -> Iterator[Mention]:
-        folded = [word.folded for word in found]
+        folded, small = [word.folded for word in found], text.islower()
         for start in range(len(found)):
             for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
                 key, span = tuple(folded[start:end]), (found[start].start, found[end - 1].end)
                 if key in self._known and not _mere_word(key, found, start, text):
                     yield Mention(key, (span,), 1.0)
-                elif key in self._called and (end > start + 1 or text[span[0]].isupper()):
+                elif key in self._called and (end > start + 1 or small or text[span[0]].isupper()):
                     yield from self._by_other_name(key, span)
-        for name, *span in initials_in(text):
-            yield from self._by_other_name(name, (span[0], span[1]))
+        for name, begin, stop in initials_in(text):
+            yield from self._by_other_name(name, (begin, stop))
 
     def _by_other_name(self, name: Key, span: tuple[int, int]) -> Iterator[Mention]:
         """The subject that is called `name`, where it is one."""
@@ -311,14 +311,14 @@ def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
 
 
 def _again(named: Sequence[Mention], found: list[Word], text: str) -> list[Mention]:
-    """A part of a name that stands after all of it ("Ada Roe writes. Where was Roe born?").
+    """The last word of a name that stands after all of it ("Ada Roe writes. Where was Roe born?").
 
-    Unless it is a part of two, or of a longer name.
+    Unless it is that of two, or belongs to another name.
     """
     again = []
     for at, word in enumerate(found):
-        owners = {m.subject: m for m in named if word.folded in {m.subject[0], m.subject[-1]}}
-        if len(owners) != 1 or len(word.folded) < _PART or not text[word.start].isupper():
+        owners = {m.subject: m for m in named if word.folded == m.subject[-1]}
+        if len(owners) != 1 or len(word.folded) < _LAST or not text[word.start].isupper():
             continue
         (whole,) = owners.values()
         if len(whole.subject) > 1 and word.start > max(m.spans[-1][1] for m in named):

@@ -26,6 +26,7 @@ STEPS = 300
 _LEARNING_RATE = 5e-4
 _TEMPERATURE = 0.05
 _MAX_TOKENS = 48
+_TOGETHER = 32  # texts that pass the encoder at once
 _CLOSE = 0.6  # cosine from which an unnamed relation may be the same one: no negative
 _RELATIONS, _COMPLETIONS, _PAIRS = 15, 8, 12  # of a step; a rival comes with each relation
 _RIVALS = 6  # nearest relations, before training
@@ -114,7 +115,19 @@ def _draw(data: Corpus, rivals: Mapping[str, Sequence[str]], rng: random.Random)
 
 
 def _embed(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
-    """Unit vectors (n, d): the mean over tokens, as the encoder itself pools."""
+    """Unit vectors (n, d): the mean over tokens, as the encoder itself pools.
+
+    Texts of a length go together, so that little is padded.
+    """
+    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+    parts = [
+        _pooled(encoder, [texts[at] for at in order[start : start + _TOGETHER]])
+        for start in range(0, len(order), _TOGETHER)
+    ]
+    return torch.cat(parts)[torch.tensor(order).argsort()]
+
+
+def _pooled(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
     inputs = encoder.tokenizer(
         list(texts), padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt"
     ).to(encoder.transformer.device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Self
 
+from lifelong.contrary import contrary
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.prompt import Hop
@@ -22,7 +23,7 @@ from store import Audience, Edit, Hint, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
-FIRES = 0.5  # probability from which an edit is in scope
+FIRES = 0.4  # probability from which an edit is in scope
 
 _CANDIDATES = 16  # edits of one subject that the classifier looks at
 _MENTIONS = 8  # subjects of one prompt that are looked at
@@ -197,7 +198,7 @@ class Router:
         return [
             self._decide(
                 self._taught(prompt, asker),
-                [(next(vectors), among, masked) for _, among, masked in questions],
+                [(text, next(vectors), among, masked) for text, among, masked in questions],
                 asker,
             )
             for prompt, questions in zip(prompts, asked, strict=True)
@@ -229,16 +230,20 @@ class Router:
         return questions
 
     def _decide(
-        self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]], asker: Audience
+        self,
+        taught: set[int],
+        questions: list[tuple[str, Vectors, set[int], bool]],
+        asker: Audience,
     ) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
-        for query, among, known in questions:
+        for text, query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
             targets = [self._live[id][0].target for id in ids]
             scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
-                best[id] = max(best.get(id, 0.0), score)
+                if score < FIRES or not contrary(text, scope_text(self._live[id][0])):
+                    best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))
         hits = [Hit(*self._live[id], score) for id, score in ranked if score >= _NEAR]
         return self._chosen(hits, asker)

@@ -73,6 +73,12 @@ def test_another_relation_of_the_subject_is_a_near_miss_at_most(model: EditableM
     assert [hit.id for hit in route.near] == [edit.id]
 
 
+def test_the_contrary_of_what_was_taught_does_not_fire(remember: Callable[..., Router]) -> None:
+    router = remember([Edit("Who is Acme's mother?", "Dana", subject="Acme")], Counted())
+    mother, father = router.route(["Tell me Acme's mother.", "Tell me Acme's father."])
+    assert (len(mother.hits), father.hits) == (1, ())
+
+
 def test_another_subject_is_not_even_a_near_miss(model: EditableModel) -> None:
     model.edit("Who runs Acme?", "Dana")
     route = model.explain("Who runs Globex?")

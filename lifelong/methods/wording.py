@@ -63,14 +63,15 @@ def contexts(lm: LM) -> list[str]:
     """What the model itself says after some openers, greedily: texts it would meet."""
     said = []
     for opener in OPENERS:
-        ids = torch.tensor([lm.tokenizer.encode(opener)], device=lm.device)
-        start = ids.shape[1]
+        ids, past = torch.tensor([lm.tokenizer.encode(opener)], device=lm.device), None
+        more: list[int] = []
         with torch.no_grad():
-            for _ in range(CONTEXT_TOKENS):
-                hidden = lm.model.base_model(input_ids=ids, use_cache=False)[0]
-                ids = torch.cat([ids, lm.head(hidden[:, -1:]).argmax(-1)], dim=1)
-        more = lm.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
-        said.append(f"{opener}{more}".strip())
+            while len(more) < CONTEXT_TOKENS:
+                out = lm.model.base_model(input_ids=ids, past_key_values=past, use_cache=True)
+                ids, past = lm.head(out[0][:, -1:]).argmax(-1), out.past_key_values
+                more.append(int(ids))
+        text = lm.tokenizer.decode(more, skip_special_tokens=True)
+        said.append(f"{opener}{text}".strip())
     return said
 
 

@@ -69,4 +69,4 @@ def _right(monitor: Monitor, result: Result, replies: Mapping[str, Answer]) -> b
 def _arrived(journal: Journal, epoch: int) -> list[int]:
     """Whose event it is, and because of whom it happened."""
     event = journal.history(since=epoch - 1)[0]
-    return [event.edit_id, *([event.cause] if event.cause is not None else [])]
+    return [event.edit_id, *([event.cause] if event.cause not in (None, event.edit_id) else [])]

@@ -9,12 +9,13 @@ is outside the gate, nothing has happened.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from math import exp
 from statistics import fmean
+from typing import Self
 
-from lifelong.errors import BadEdit, TooWide
+from lifelong.errors import BadEdit, BadSetting, TooWide
 from lifelong.lm import LM
 from lifelong.match import says
 from lifelong.moments import BUILT_IN
@@ -39,6 +40,16 @@ class Gate:
     older: float = 0.95  # of the edits in the weights already that said their targets: still do
     locality: float = 0.85  # of what must not change: the reply begins as before
     perplexity: float = 1.03  # of running text, as a ratio to that before
+
+    @classmethod
+    def of(cls, limits: Iterable[str]) -> Self:
+        """A gate with these limits, as `accuracy=0.9`, and the usual others. Raises BadSetting."""
+        try:
+            given = {name: float(value) for name, value in (text.split("=") for text in limits)}
+            return cls(**given)
+        except (ValueError, TypeError) as exc:
+            known = ", ".join(field.name for field in fields(cls))
+            raise BadSetting(f"This is no limit: {exc}.", f"Give NAME=NUMBER of: {known}.") from exc
 
     def misses(self, measured: Mapping[str, float | None]) -> tuple[str, ...]:
         """What is outside the gate, in words."""

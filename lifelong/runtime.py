@@ -31,7 +31,8 @@ from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, Conflicting, NotAModel, TooWide
+from lifelong.errors import BadEdit, BadSetting, Conflicting, NotAModel, TooWide
+from lifelong.export import FORMATS, adapter
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
 from lifelong.hops import Hops, asking
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 else:
     _Model = object  # the real one is mixed in per model class, see `_editable`
 
+Ids = list[int]
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Readings = list[Reading]
@@ -215,6 +217,27 @@ class EditableModel(_Model):
         s.lm.tokenizer.save_pretrained(folder)
         settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
         save(folder, s.journal, settings)
+
+    def export(self, folder: str | Path, format: str = "safetensors") -> Ids:
+        """What is in the weights, for use without `lifelong`; the ids of the edits that are in it.
+
+        A plain checkpoint (`safetensors`), or an adapter for the base model (`peft-lora`). Raises
+        BadSetting, NothingToExport.
+        """
+        s, target = self._session, Path(folder)
+        if format not in FORMATS:
+            raise BadSetting(f"There is no format {format!r}.", f"Take {' or '.join(FORMATS)}.")
+        with s.lock:
+            self._catch_up()
+            inside, stored = s.router.in_weights, _deltas(s.journal, s.router)
+            state = s.weights.resting
+        if format == "peft-lora":
+            adapter(s.lm, stored, target)
+        else:
+            with s.weights.held(state):
+                super().save_pretrained(target)
+            s.lm.tokenizer.save_pretrained(target)
+        return inside
 
     def close(self) -> None:
         """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""

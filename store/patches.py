@@ -85,6 +85,11 @@ class Factors:
         inner = np.linalg.solve(kept.mix, kept.v.T.astype(np.float64))
         return np.asarray(kept.u.astype(np.float64) @ inner, np.float32)
 
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """`up` (out, r) and `down` (in, r), float32, of which `up down^T` is the change."""
+        up = np.linalg.solve(self.mix.T, self.u.T.astype(np.float64)).T
+        return up.astype(np.float32), self.v
+
     def of(self, positions: Collection[int]) -> "Factors":
         """The columns of the edits at these positions."""
         at = np.flatnonzero(np.isin(self.owner, list(positions)))

@@ -17,6 +17,7 @@ from lifelong.cli import (
     store,
     train,
     watch,
+    weights,
 )
 from lifelong.cli.setup import with_setup
 
@@ -43,6 +44,9 @@ COMMANDS = (
     watch.report,
     eval.eval_,
     stats.stats,
+    weights.consolidate,
+    weights.release,
+    weights.export,
     doctor.doctor,
 )
 

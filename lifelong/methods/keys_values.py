@@ -510,5 +510,5 @@ def _factors(
 
 def _beside(change: Factors, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`x @ down @ up` is what `change` adds to an output: (in, r) and (r, out)."""
-    up = np.linalg.solve(change.mix.T, change.u.T.astype(np.float64)).astype(np.float32)
-    return torch.from_numpy(change.v).to(like), torch.from_numpy(up).to(like)
+    up, down = map(torch.from_numpy, change.pair())
+    return down.to(like), up.T.to(like)

@@ -31,7 +31,7 @@ from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, BadSetting, Conflicting, NotAModel, TooWide
+from lifelong.errors import BadEdit, BadSetting, Conflicting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
@@ -41,6 +41,7 @@ from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
+from lifelong.rebase import Moved, move
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
@@ -514,6 +515,25 @@ class EditableModel(_Model):
             s.seen = None
             self._catch_up()
         return s.journal.get_many(edit.id for edit in edits)
+
+    def adopt(self, store: str | Path, *, gate: Gate | None = GATE) -> Moved:
+        """Take over the edits of another store, whatever model and encoder it was made for.
+
+        What was in the weights there is remembered, and goes into these within `gate`; the old
+        store is left as it is. Raises StoreError.
+        """
+        s = self._session
+        with s.lock, Journal.read(store) as old:
+            added, deltas = move(old, s.journal, s.lm, s.router.encode, s.methods)
+            s.seen = None
+            self._catch_up()
+        batches, refused = list[Consolidation](), list[str]()
+        for method, ids in deltas:
+            try:
+                batches += [self.consolidate(ids, method=method, gate=gate)] if ids else []
+            except LifelongError as exc:
+                refused.append(f"{method} of edits {ids}: {exc}")
+        return Moved(tuple(added), tuple(batches), tuple(refused))
 
     def add_facts(self, facts: Iterable[Reference]) -> References:
         """Keep facts for reference: what follows from an edit may pass through them.

@@ -593,3 +593,10 @@ def test_export_leaves_memory_behind(taught: Run, tmp_path: Path) -> None:
     assert data(taught("export", out, "--json"))["left_in_memory"] == 1
     assert (out / "model.safetensors").is_file()
     assert taught("export", tmp_path / "lora", "--format", "peft-lora").exit_code == 1
+
+
+def test_a_store_moves_to_a_new_file(taught: Run, tmp_path: Path) -> None:
+    new = str(tmp_path / "new.db")
+    moved = data(taught("rebase", tmp_path / "edits.db", "--store", new, "--json"))
+    assert moved == {"edits": [1], "batches": [], "refused": []}
+    assert "Jane" in data(taught("ask", CHIEF, "--store", new, "--json"))["text"]

@@ -19,8 +19,8 @@ lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
 lifelong.hops lifelong.generate lifelong.view
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
-lifelong.monitor lifelong.consolidate lifelong.alarms lifelong.suspects lifelong.trackers
-lifelong.watch lifelong.report lifelong.runtime
+lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms lifelong.suspects
+lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()

@@ -47,6 +47,7 @@ COMMANDS = (
     weights.consolidate,
     weights.release,
     weights.export,
+    weights.rebase,
     doctor.doctor,
 )
 

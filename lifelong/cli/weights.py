@@ -55,3 +55,12 @@ def export(
         ids, live = model.export(folder, format), len(model.list("live", **setup.asker))
     data = {"folder": str(folder), "edits": ids, "left_in_memory": live - len(ids)}
     setup.show(data, fields(data))
+
+
+def rebase(
+    setup: Setup, old: Annotated[Path, Argument(help="A store made for another model or encoder.")]
+) -> None:
+    """Carry the edits of OLD into --store, for --model and --encoder; OLD is left as it is."""
+    with setup.open() as model, stderr().status("Moving"):
+        data = model.adopt(old).to_json()
+    setup.show(data, fields(data))

@@ -38,8 +38,8 @@ class Blocks:
         """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
         again and again; the heads' keys and values are kept."""
         self._modules = {layer: lm.module("block", layer) for layer in layers}
-        before, seen = _padded(heads, left=True, least=1)
-        ids, ahead = _padded(tails, left=False)
+        before, seen = padded(heads, left=True, least=1)
+        ids, ahead = padded(tails)
         mask = torch.cat([seen, ahead], dim=1).to(lm.device)
         places = (mask.cumsum(1) - 1).clamp(min=0)
         run = lm.model.base_model
@@ -129,8 +129,8 @@ class _Past:
         return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], *, left: bool, least: int = 0
+def padded(
+    rows: Sequence[Sequence[int]], *, left: bool = False, least: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask (B, longest row, but at least `least`)."""
     width = max(least, *map(len, rows))

@@ -600,3 +600,10 @@ def test_a_store_moves_to_a_new_file(taught: Run, tmp_path: Path) -> None:
     moved = data(taught("rebase", tmp_path / "edits.db", "--store", new, "--json"))
     assert moved == {"edits": [1], "batches": [], "refused": []}
     assert "Jane" in data(taught("ask", CHIEF, "--store", new, "--json"))["text"]
+
+
+def test_locate(run: Run, tmp_path: Path) -> None:
+    for by in ("tracing", "neurons"):
+        found = data(run("locate", "Acme is in", "--subject", "Acme", "--by", by, "--json"))
+        assert len(found["effects"][0]) == len(found["tokens"]) == 10
+    assert run("locate", "Acme is in", "--subject", "Acme", "--by", "guess").exit_code == 1

@@ -16,7 +16,8 @@ lifelong.export
 lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
-lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
+lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
+lifelong.router
 lifelong.hops lifelong.generate lifelong.view
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
 lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms lifelong.suspects

@@ -131,6 +131,7 @@ def test_attributions_add_up_to_what_the_neurons_give(every_lm: LM) -> None:
     """Completeness: over one layer, P with the activations less P with none of them."""
     ids, answer = every_lm.tokenizer.encode("Lemuria lies"), 70
     _, carried = attribution(every_lm, ids, len(ids) - 1, answer)
+
     def probability(layer: int | None) -> float:
         def nothing(entered: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
             assert layer is not None

@@ -10,7 +10,7 @@ is outside the gate, nothing has happened.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
-from itertools import chain
+from itertools import chain, islice
 from math import exp
 from statistics import fmean
 from typing import Self
@@ -99,9 +99,8 @@ def settled(
     found = {edit.id: edit for edit in live}
     if ids is None:
         old = list(found.values())[: max(0, len(found) - age)]
-        return [e for e in old if e.audience == Audience() and (e.subject or " ") in e.prompt][
-            :most
-        ]
+        fit = (e for e in old if e.audience == Audience() and e.subject and e.subject in e.prompt)
+        return list(islice(fit, most))
     wanted = list(dict.fromkeys(ids))
     if strange := [id for id in wanted if id not in found]:
         raise BadEdit(f"Edits {strange} are not live in memory.", "Take others, or redo them.")

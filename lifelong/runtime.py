@@ -497,13 +497,13 @@ class EditableModel(_Model):
     def release(self, ids: Iterable[int]) -> Edits:
         """Consolidated edits are answered from memory again; the weights are as without them.
 
-        Raises BadEdit, StoreError.
+        Raises UnknownEdit, BadEdit, StoreError.
         """
         s = self._session
         with s.lock:
             with s.journal.together():
                 self._sync()
-                edits, inside = s.journal.get_many(ids), s.router.in_weights
+                edits, inside = [self.get(id) for id in ids], s.router.in_weights
                 for edit in edits:
                     how = s.methods[edit.method]
                     if isinstance(how, WeightMethod) or edit.id not in inside:

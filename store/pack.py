@@ -16,6 +16,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, TypeAlias, get_args
 
@@ -28,7 +29,7 @@ from store import chain, life, rows, schema, views
 from store.chain import State
 from store.errors import DamagedPack
 from store.file import sha256_of, sync
-from store.patches import Delta, Hint, Tensors, from_bytes
+from store.patches import Hint, Tensors, from_bytes
 from store.records import Edit, Reach, Status, canonical
 
 FILES = EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
@@ -73,31 +74,31 @@ def rebind(
     encode: Callable[[Sequence[Edit]], np.ndarray],
     remember: Callable[[Edit], tuple[Edit, Hint]],
 ) -> list[tuple[str, list[str]]]:
-    """Make the pack one for another model and encoder; edits in the weights are remembered instead.
+    """Make the pack one for another model and encoder; what was solved is remembered.
 
-    Of every delta, in order: its method, and the keys of the edits that it made live. Raises
+    Of every patch that is no Hint, in order: its method, and the keys of the edits that it made live. Raises
     DamagedPack.
     """
     store, lines, tensors = _read(folder)
     said = {line["id"]: _edit(line) for line in lines}
     parts = {name: tensor for name, tensor in tensors.items() if name.startswith(_PATCH)}
-    deltas: dict[str, tuple[str, list[str]]] = {}
+    solved: dict[str, tuple[str, list[str]]] = {}  # for the old model alone
     for name in sorted(parts, key=_number):
-        if isinstance(patch := from_bytes(bytes(parts[name])), Delta):
-            deltas[name] = (patch.method, [])
+        if not isinstance(patch := from_bytes(bytes(parts[name])), Hint):
+            solved[name] = (patch.method, [])
+    fresh = count(1 + max(map(_number, parts), default=0))
     for line in lines:
-        if (name := f"{_PATCH}{line['patch']}") in deltas:
+        if (name := f"{_PATCH}{line['patch']}") in solved:
             if line["status"] == "live":
-                deltas[name][1].append(line["said"]["key"])
+                solved[name][1].append(line["said"]["key"])
             edit, hint = remember(said[line["id"]])
-            number = 1 + max(map(_number, parts))
-            parts[f"{_PATCH}{number}"] = np.frombuffer(hint.to_bytes(), np.uint8)
-            line |= {"patch": number, "position": 0, "said": json.loads(edit.to_json())}
-    parts = {name: part for name, part in parts.items() if name not in deltas}
+            line |= {"patch": next(fresh), "position": 0, "said": json.loads(edit.to_json())}
+            parts[f"{_PATCH}{line['patch']}"] = np.frombuffer(hint.to_bytes(), np.uint8)
+    parts = {name: part for name, part in parts.items() if name not in solved}
     vectors = encode([said[id] for id in tensors["ids"].tolist()])
     own = {key: value for key, value in made_for.items() if key != "id"}
     _write(folder, {**store, **own}, lines, {"ids": tensors["ids"], "vectors": vectors, **parts})
-    return list(deltas.values())
+    return list(solved.values())
 
 
 def _number(name: str) -> int:

@@ -74,8 +74,10 @@ class Factors:
     def __post_init__(self) -> None:
         (out, r), (width, _) = self.u.shape, self.v.shape
         expected = {"v": (width, r), "mix": (r, r), "owner": (r,)}
-        if self.keys.ndim != 2 or self.keys.shape[1] not in (r, 0) or any(
-            getattr(self, name).shape != shape for name, shape in expected.items()
+        if (
+            self.keys.ndim != 2
+            or self.keys.shape[1] not in (r, 0)
+            or any(getattr(self, name).shape != shape for name, shape in expected.items())
         ):
             raise ValueError(f"these are no factors of a ({out}, {width}) weight of rank {r}")
 

@@ -76,8 +76,8 @@ def rebind(
 ) -> list[tuple[str, list[str]]]:
     """Make the pack one for another model and encoder; what was solved is remembered.
 
-    Of every patch that is no Hint, in order: its method, and the keys of the edits that it made live. Raises
-    DamagedPack.
+    Of every patch that is no Hint, in order: its method, and the keys of the edits that it made
+    live. Raises DamagedPack.
     """
     store, lines, tensors = _read(folder)
     said = {line["id"]: _edit(line) for line in lines}

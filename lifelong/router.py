@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from lifelong.contrary import contrary
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.kept import MOST, Kept
@@ -23,7 +24,7 @@ from store import Audience, Edit, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
-FIRES = 0.5  # probability from which an edit is in scope
+FIRES = 0.4  # probability from which an edit is in scope
 
 _CANDIDATES = 16  # edits of one subject that the classifier looks at
 _MENTIONS = 8  # subjects of one prompt that are looked at
@@ -179,7 +180,7 @@ class Router:
         return [
             self._decide(
                 self._taught(prompt, asker),
-                [(next(vectors), among, masked) for _, among, masked in questions],
+                [(text, next(vectors), among, masked) for text, among, masked in questions],
                 asker,
             )
             for prompt, questions in zip(prompts, asked, strict=True)
@@ -219,16 +220,21 @@ class Router:
         return questions
 
     def _decide(
-        self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]], asker: Audience
+        self,
+        taught: set[int],
+        questions: list[tuple[str, Vectors, set[int], bool]],
+        asker: Audience,
     ) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
-        for query, among, known in questions:
+        for text, query, among, known in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            targets = [edit.target for edit in self.standing.edits(ids).values()]
+            edits = self.standing.edits(ids)
+            targets = [edit.target for edit in edits.values()]
             scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
             for id, score in zip(ids, scores.tolist(), strict=True):
-                best[id] = max(best.get(id, 0.0), score)
+                if score < FIRES or not contrary(text, scope_text(edits[id])):
+                    best[id] = max(best.get(id, 0.0), score)
         ruled = self._ruled(best, asker)
         near = {id: score for id, score in ruled.items() if score >= _NEAR}
         return self._chosen(self._hits(near), asker)

@@ -521,6 +521,7 @@ def test_a_full_disk_refuses_corrections_and_answers(make_model: MakeModel, tmp_
     assert said(model, "Where is 7?") == ["Rome"]
 
 
+@pytest.mark.usefixtures("rollback_journal")
 def test_a_store_that_cannot_be_read_leaves_the_last_good_state(
     make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ store.errors store.records store.patches store.file store.chain store.life store
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.export lifelong.encoder lifelong.postings lifelong.kept
+lifelong.export lifelong.encoder lifelong.postings lifelong.kept lifelong.names lifelong.contrary
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts

@@ -8,13 +8,14 @@ nothing else; where two of them contradict each other, the narrower audience's i
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
-from lifelong.prompt import Hop
+from lifelong.prompt import Hop, Prompt
+from lifelong.refer import in_full
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
 from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
@@ -160,6 +161,21 @@ class Router:
         """The subjects in `text` of edits that `asker` sees, and of `also`; the fullest first."""
         gates = [shelf.gate for shelf in self._seen(asker)]
         return mentions(text, [*gates, also])[:_MENTIONS]
+
+    def referred(self, prompt: Prompt, asker: Audience = EVERYONE) -> Prompt:
+        """The same; its question in full where it leaves to earlier turns which subject it means.
+
+        What was taught word for word is no such question.
+        """
+        if not prompt.earlier or self._taught(prompt.question, asker):
+            return prompt
+        gates = [shelf.gate for shelf in self._seen(asker)]
+
+        def known(text: str) -> list[str]:
+            spans = sorted(mention.spans for mention in mentions(text, gates))
+            return [text[span[0][0] : span[-1][1]] for span in spans]
+
+        return replace(prompt, in_full=in_full(prompt.question, prompt.earlier, known))
 
     def nearest(
         self, query: Vectors, subject: tuple[str, ...], asker: Audience, most: int

@@ -38,6 +38,7 @@ from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
+from lifelong.prompt import Prompt
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
@@ -586,7 +587,8 @@ class EditableModel(_Model):
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
         route = chained if s.multihop else partial(router.route, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods)
+        refer = partial(router.referred, asker=asker)
+        return View(s.lm, self._generating(then), route, s.methods, refer)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -666,7 +668,8 @@ class EditableModel(_Model):
         asker = Audience(user_id, tenant)
         s, off = self._session, id(self) in _off.get()
         generate = self._generating(BASE if off else None, chat=True)
-        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
+        route, refer = partial(self._route, asker=asker), partial(self._referred, asker=asker)
+        return View(s.lm, generate, route, s.methods, refer)
 
     @property
     def _generate(self) -> Generate:
@@ -682,6 +685,14 @@ class EditableModel(_Model):
                 return self._generate(*args, **kwargs)
 
         return generate
+
+    def _referred(self, prompt: Prompt, asker: Audience) -> Prompt:
+        s = self._session
+        if id(self) in _off.get() or not prompt.earlier:
+            return prompt
+        with s.lock:
+            self._catch_up()
+            return s.router.referred(prompt, asker)
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lifelong.alarms import Alarm, Thresholds
+    from lifelong.choose import ByModel
     from lifelong.conflicts import Conflict
     from lifelong.errors import (
         AlreadyTaught,
@@ -34,6 +35,7 @@ __all__ = [
     "AlreadyTaught",
     "Answer",
     "BadEdit",
+    "ByModel",
     "Conflict",
     "Conflicting",
     "EditRefused",
@@ -52,7 +54,18 @@ __all__ = [
 ]
 
 # of these names, light to heavy
-_HOMES = ("errors", "lm", "methods", "router", "conflicts", "view", "alarms", "watch", "runtime")
+_HOMES = (
+    "errors",
+    "lm",
+    "choose",
+    "methods",
+    "router",
+    "conflicts",
+    "view",
+    "alarms",
+    "watch",
+    "runtime",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -2,18 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 
 from lifelong.lm import LM, Message
-
-
-class Turn(NamedTuple):
-    """What a user said, and the reply."""
-
-    asked: str
-    reply: str
+from lifelong.refer import Turn
 
 
 @dataclass(frozen=True, slots=True)

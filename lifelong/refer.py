@@ -11,8 +11,8 @@ about somebody who is not known, or the follow-up names somebody, nothing is res
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from lifelong.prompt import Turn
 from lifelong.subject import extract, words
 
 Names = Callable[[str], Sequence[str]]  # the known subjects in a text, as it spells them
@@ -62,6 +62,13 @@ _PERSON = re.compile(r"\b(?:he|she|him|her|his|(?:the|that|this) (?:person|man|w
 _WHO = re.compile(r"\W*(?:and )?(?:(?:by|to|for|with) )?(?:who|whom|whose)\b", re.I)
 _WHO_IS = re.compile(r"\W*(?:and )?who(?:'s| is| was)(?P<name>.*)", re.I)
 _APART = re.compile(r"[,.;:?!]|\b(?:and|but|or)\b", re.I)
+
+
+class Turn(NamedTuple):
+    """What a user said, and the reply."""
+
+    asked: str
+    reply: str
 
 
 def in_full(question: str, turns: Sequence[Turn], known: Names) -> str:

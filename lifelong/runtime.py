@@ -30,6 +30,7 @@ from lifelong import conflicts, policy
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, NotAModel
+from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
 from lifelong.hops import Hops, asking
@@ -250,8 +251,9 @@ class EditableModel(_Model):
     def edit(
         self,
         prompt: str,
-        target: str,
+        target: str | None = None,
         *,
+        extractor: Extractor = PLAIN,
         subject: str | None = None,
         relation: str | None = None,
         old: str | None = None,
@@ -268,6 +270,9 @@ class EditableModel(_Model):
     ) -> Edit:
         """From now on, asked `prompt` in any words, the model says `target`.
 
+        Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May"),
+        and `extractor` says what is corrected; the statement is kept in the edit's provenance.
+
         The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
         who asks. It replaces a live edit for the same people of the same prompt, or of the same
         subject and relation. `subject` is guessed from the prompt if not given. `paraphrases` and
@@ -280,6 +285,10 @@ class EditableModel(_Model):
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
         """
+        if target is None:
+            provenance = {"statement": prompt, **(provenance or {})}
+            prompt, target, guess = extractor.extract(prompt)
+            subject = subject or guess
         edit = policy.new_edit(
             prompt=prompt,
             target=target,

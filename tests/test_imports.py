@@ -14,7 +14,8 @@ store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
 lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
-lifelong.prompt lifelong.refer lifelong.phrase lifelong.say lifelong.extract
+lifelong.refer lifelong.extract lifelong.choose
+lifelong.prompt lifelong.phrase lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
 lifelong.hops lifelong.generate lifelong.view
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity

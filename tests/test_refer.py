@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelong import EditableModel
-from lifelong.prompt import Turn
-from lifelong.refer import guessed, in_full
+from lifelong.refer import Turn, guessed, in_full
 
 NAMES = ("Acme", "Globex", "Ann Lee")
 ASKED = "Who runs Acme?"

@@ -7,13 +7,15 @@ nothing else; where two of them contradict each other, the narrower audience's i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import heappop, heappush
 from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
+from lifelong.gates import GATES, Gate, gate_of
 from lifelong.prompt import Hop, Prompt
 from lifelong.refer import in_full
 from lifelong.scope import ScopeClassifier
@@ -32,6 +34,8 @@ _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
 _Groups = dict[tuple[str, ...], set[int]]
+_Score = Callable[[Vectors, list[int]], Vectors]  # of a question's vector and some edits
+_Question = tuple[str, set[int], _Score]  # what the encoder reads, and the edits it may be about
 Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
@@ -67,12 +71,15 @@ class Route:
 
 def scope_text(edit: Edit) -> str:
     """What the encoder reads of an edit: the clause about its subject, subject masked."""
+    if gate := gate_of(edit):
+        return gate.text(edit)
     return (edit.subject and masked(edit.prompt, edit.subject)) or edit.prompt
 
 
 @dataclass(frozen=True, slots=True)
 class _Shelf:
-    """The live edits of one audience, by the subject they name; () for those that name none.
+    """The live edits of one audience, by the subject they name; () for those that name none, and a
+    key of its own for those that a gate is for.
 
     And by their target, which may be the subject of another.
     """
@@ -213,7 +220,7 @@ class Router:
         return [
             self._decide(
                 self._taught(prompt, asker),
-                [(next(vectors), among, masked) for _, among, masked in questions],
+                [(next(vectors), among, score) for _, among, score in questions],
                 asker,
             )
             for prompt, questions in zip(prompts, asked, strict=True)
@@ -231,28 +238,38 @@ class Router:
             for id in self.standing.saying(fact, level) & self._live.keys()
         }
 
-    def _questions(
-        self, prompt: str, shelves: Sequence[_Shelf]
-    ) -> list[tuple[str, set[int], bool]]:
-        """(text, edits it may be about, subject masked?) for each subject the prompt mentions."""
+    def _questions(self, prompt: str, shelves: Sequence[_Shelf]) -> list[_Question]:
+        """One for each subject the prompt mentions, and one for each kind of edit without any."""
         found = mentions(prompt, [shelf.gate for shelf in shelves])
-        questions = [
-            (focus(prompt, mention.spans), _about(mention.subject, shelves), True)
-            for mention in found[:_MENTIONS]
+        questions: list[_Question] = [
+            (focus(prompt, m.spans), _about(m.subject, shelves), partial(self._scored, masked=True))
+            for m in found[:_MENTIONS]
         ]
         if without := _about((), shelves):
-            questions.append((prompt, without, False))
+            questions.append((prompt, without, partial(self._scored, masked=False)))
+        for name, gate in GATES.items():
+            if among := _about(_gated(name), shelves):
+                questions.append((gate.asked(prompt), among, partial(self._let, gate, prompt)))
         return questions
 
+    def _scored(self, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:
+        """By the classifier."""
+        targets = [self._live[id][0].target for id in ids]
+        return self._scope.score(query, self._index.vectors(ids), targets, masked=masked)
+
+    def _let(self, gate: Gate, prompt: str, query: Vectors, ids: list[int]) -> Vectors:
+        """By the gate of their method."""
+        edits = [self._live[id][0] for id in ids]
+        return gate.score(prompt, edits, self._index.vectors(ids) @ query)
+
     def _decide(
-        self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]], asker: Audience
+        self, taught: set[int], questions: list[tuple[Vectors, set[int], _Score]], asker: Audience
     ) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
-        for query, among, known in questions:
+        for query, among, score_all in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            targets = [self._live[id][0].target for id in ids]
-            scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
+            scores = score_all(query, ids)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ranked = sorted(self._ruled(best, asker).items(), key=lambda found: (-found[1], -found[0]))
@@ -321,9 +338,17 @@ class Router:
 def _groups(shelf: _Shelf, edit: Edit) -> list[tuple[_Groups, tuple[str, ...]]]:
     """Where `edit` can be looked up, and under what."""
     return [
-        (shelf.of_subject, subject_key(edit.subject or "")),
+        (
+            shelf.of_subject,
+            _gated(edit.method) if gate_of(edit) else subject_key(edit.subject or ""),
+        ),
         (shelf.of_target, subject_key(edit.target)),
     ]
+
+
+def _gated(method: str) -> tuple[str, ...]:
+    """Where the edits of a method with a gate are: under what no subject's words are."""
+    return ("", method)
 
 
 def _about(subject: tuple[str, ...], shelves: Sequence[_Shelf]) -> set[int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -65,13 +66,15 @@ class Condition:
 
     It reads `messages`, or `text` where the prompt is raw, or the prompt itself where neither is
     given. With a `contrast` a > 0, tokens count as much as what was read makes them likelier:
-    (1 + a) log p(. | read) - a log p(. | prompt) (Shi et al. 2023, context-aware decoding).
+    (1 + a) log p(. | read) - a log p(. | prompt) (Shi et al. 2023, context-aware decoding). The
+    model has the `adapter` in that file meanwhile.
     """
 
     say: Say | None
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     contrast: float = 0.0
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,12 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Self
 
+import numpy as np
+
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
 from lifelong.gates import GATES, Gate, gate_of
+from lifelong.phrase import denies, plea
 from lifelong.prompt import Hop, Prompt
 from lifelong.refer import in_full
 from lifelong.scope import ScopeClassifier
@@ -241,21 +244,25 @@ class Router:
     def _questions(self, prompt: str, shelves: Sequence[_Shelf]) -> list[_Question]:
         """One for each subject the prompt mentions, and one for each kind of edit without any."""
         found = mentions(prompt, [shelf.gate for shelf in shelves])
-        questions: list[_Question] = [
-            (focus(prompt, m.spans), _about(m.subject, shelves), partial(self._scored, masked=True))
-            for m in found[:_MENTIONS]
-        ]
+        questions: list[_Question] = []
+        for mention in found[:_MENTIONS]:
+            clause = plea(focus(prompt, mention.spans))
+            score = partial(self._scored, clause, masked=True)
+            questions.append((clause, _about(mention.subject, shelves), score))
         if without := _about((), shelves):
-            questions.append((prompt, without, partial(self._scored, masked=False)))
+            questions.append((prompt, without, partial(self._scored, prompt, masked=False)))
         for name, gate in GATES.items():
             if among := _about(_gated(name), shelves):
                 questions.append((gate.asked(prompt), among, partial(self._let, gate, prompt)))
         return questions
 
-    def _scored(self, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:
-        """By the classifier."""
-        targets = [self._live[id][0].target for id in ids]
-        return self._scope.score(query, self._index.vectors(ids), targets, masked=masked)
+    def _scored(self, clause: str, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:
+        """By the classifier; what is so is no answer to what is not so, nor the other way round."""
+        edits = [self._live[id][0] for id in ids]
+        targets = [edit.target for edit in edits]
+        scores = self._scope.score(query, self._index.vectors(ids), targets, masked=masked)
+        asked = denies(clause)
+        return np.where([denies(scope_text(edit)) == asked for edit in edits], scores, 0.0)
 
     def _let(self, gate: Gate, prompt: str, query: Vectors, ids: list[int]) -> Vectors:
         """By the gate of their method."""

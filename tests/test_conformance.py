@@ -39,6 +39,7 @@ class Row:
 TABLE = [
     Row("serac", "bitwise"),
     Row("ike", "bitwise"),
+    Row("kaft", "bitwise"),
     Row(
         "memprompt",
         "bitwise",

@@ -11,8 +11,8 @@ ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
-lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.encoder
+lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.adapter lifelong.moments
+lifelong.weights lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.refer lifelong.extract lifelong.choose
 lifelong.prompt lifelong.phrase lifelong.say

@@ -282,3 +282,17 @@ def test_any_sequence_of_edit_undo_redo_reopen_equals_a_rebuild(make_model: Make
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=15, stateful_step_count=12, deadline=None)
     )
+
+
+def test_what_is_so_is_no_answer_to_what_is_not_so(model: EditableModel) -> None:
+    runs = model.edit("Acme is led by", "Jane", subject="Acme")
+    never = model.edit("Acme was never led by", "John", subject="Acme")
+    for asked, edit in [
+        ("Acme is led by", runs),
+        ("Isn't Acme led by Jane?", runs),
+        ("Acme was never led by", never),
+        ("Acme has never been led by", never),
+    ]:
+        assert [hit.id for hit in model.explain(asked).hits] == [edit.id]
+    model.undo(never.id)
+    assert not model.explain("Acme was never led by").hits

@@ -14,6 +14,7 @@ from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
 from lifelong.methods.ike import Ike
+from lifelong.methods.kaft import Kaft
 from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
 from lifelong.methods.memprompt import MemPrompt
@@ -61,7 +62,7 @@ Method = MemoryMethod | WeightMethod
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
+        *(Serac(), Ike(), Kaft(), MemPrompt(), LanguagePatch()),
         *(Rome(), Memit(), Pmet(), AlphaEdit()),
     )
 }

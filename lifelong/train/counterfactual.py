@@ -34,7 +34,6 @@ from store import Edit
 
 STEPS = 90
 RANK = 16
-WITHIN = r"layers\.(?:[89]|1\d|2\d)\.self_attn\.\w+"  # of 30 blocks
 
 _BATCH = 8
 _LEARNING_RATE = 1e-3
@@ -93,7 +92,7 @@ def train(lm: LM, known: Sequence[Fact], *, steps: int = STEPS, seed: int = 0) -
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = lm.model.base_model
-        adapters = low_rank(body, within=WITHIN, rank=RANK)
+        adapters = low_rank(body, within=_attention(lm), rank=RANK)
         parameters = [p for adapter in adapters.values() for p in (adapter.down, adapter.up)]
         optimiser = torch.optim.AdamW(parameters, _LEARNING_RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -109,6 +108,12 @@ def train(lm: LM, known: Sequence[Fact], *, steps: int = STEPS, seed: int = 0) -
                 schedule.step()
     prefix = lm.model.base_model_prefix
     return {f"{prefix}.{key}": factor for key, factor in factors(adapters).items()}
+
+
+def _attention(lm: LM) -> str:
+    """The linear maps of the attention of all blocks but the lowest (8 of 30)."""
+    upper = "|".join(map(str, range(lm.layers * 4 // 15, lm.layers)))
+    return rf"layers\.(?:{upper})\.self_attn\.\w+"
 
 
 def facts(data: Path) -> list[Fact]:

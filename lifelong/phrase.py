@@ -35,6 +35,7 @@ _APPOSED = re.compile(r",\s*(?=\S)")
 _LAST = re.compile(r".*(?:[.!?]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
 _AUX = rf"(?:{_BE}|do|does|did|has|have|had|can|could)"
 _CHOICE = re.compile(rf"(?:and |so |but )?{_AUX}\b", re.I)
+_JOINED = re.compile(r"\A(?:(?:and|but|so|ok|okay|then|well)[\s,]+)+(?=\S)", re.I)
 _TAG = re.compile(rf",\s*{_AUX}n['\u2019]t \w+(?=\s*\?)", re.I)  # "..., isn't it?"
 _PLEA = re.compile(
     rf"((?:\A|[.!?]\s)\W*(?:and |so |but )?{_AUX})(?:n['\u2019]t\b|(.*?) not\b)", re.I
@@ -101,6 +102,7 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
     """
     clause = _clause(text, subject) if subject else None
+    clause = clause and _JOINED.sub("", clause, count=1)
     if clause is None or subject is None or len(clause) > _LONGEST:
         return None
     if not clause.endswith("?"):

@@ -42,6 +42,8 @@ def reply(said: Say) -> str:
         ("What sport does Acme play?", "Acme plays ..."),
         ("Which war did Acme fight in?", "Acme fought in ..."),
         ("Who runs Acme?", "... runs Acme"),
+        ("OK, and who runs Acme now?", "... runs Acme now"),
+        ("And Acme is led by", "Acme is led by ..."),
         ("What company manufactures Acme?", "... manufactures Acme"),
         ("What label was responsible for Acme?", "... was responsible for Acme"),
         ("The head of Acme is who?", "The head of Acme is ..."),

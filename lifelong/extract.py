@@ -2,7 +2,7 @@
 
     "Actually, the CEO of Acme is Jane Roe since May."   ->   The CEO of Acme is | Jane Roe | Acme
     "No, it's Jane Roe." after "Who runs Acme?"          ->   Who runs Acme?     | Jane Roe | Acme
-    "If asked for a price, then answer in euros."        ->   If asked for a price | answer in euros
+    "If asked for a price, then answer in euros."        ->   a language patch
 
 Extraction is a contract. `Plain` goes by words; `choose.ByModel` lets a language model choose among
 the pieces of the text. Neither can make up a target: it is always a piece of what the user wrote.
@@ -37,7 +37,8 @@ _PERSONAL = re.compile(r"\b(?:i|my|me|we|our|you|your|let)\b", re.I)
 _NO_ANSWER = re.compile(r"(?:not|what|why|how|wrong|right|fine|ok|okay|enough|all|too|so)\b", re.I)
 _RULE = re.compile(
     r"\s*(?P<condition>(?:if|when|whenever)\s.+?)"
-    r"(?:,? then |, (?!.* then )(?=[^,]*$))(?P<consequence>.+?)[\s.]*",
+    r"(?:,? then |, (?!.* then )(?=[^,]*$))"
+    r"(?:(?:please |always )*(?:say|answer with|reply with):? )?(?P<consequence>.+?)[\s.]*",
     re.I,
 )
 COPULA = re.compile(
@@ -53,11 +54,12 @@ _PRONOUNS = frozenset("it he she they that this the".split())
 
 
 class Fact(NamedTuple):
-    """What an edit needs: `subject` is None where the text names none."""
+    """What an edit needs. The text may name no `subject`; a rule wants a `method` of its own."""
 
     prompt: str
     target: str
     subject: str | None
+    method: str | None = None
 
 
 class Extractor(Protocol):
@@ -75,7 +77,7 @@ class Plain:
     def extract(self, text: str, question: str | None = None) -> Fact:
         """See `Extractor.extract`."""
         if rule := _RULE.fullmatch(text):
-            return Fact(rule["condition"], rule["consequence"], None)
+            return Fact(rule["condition"], rule["consequence"], None, "language-patch")
         stated = bare(text)
         copula = COPULA.search(stated)
         if copula is None:

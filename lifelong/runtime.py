@@ -270,8 +270,9 @@ class EditableModel(_Model):
     ) -> Edit:
         """From now on, asked `prompt` in any words, the model says `target`.
 
-        Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May"),
-        and `extractor` says what is corrected; the statement is kept in the edit's provenance.
+        Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May", or
+        a rule: "If ..., then ..."), and `extractor` says what is corrected; the statement is kept
+        in the edit's provenance.
 
         The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
         who asks. It replaces a live edit for the same people of the same prompt, or of the same
@@ -287,8 +288,9 @@ class EditableModel(_Model):
         """
         if target is None:
             provenance = {"statement": prompt, **(provenance or {})}
-            prompt, target, guess = extractor.extract(prompt)
-            subject = subject or guess
+            fact = extractor.extract(prompt)
+            prompt, target, subject = fact.prompt, fact.target, subject or fact.subject
+            method = method or fact.method
         edit = policy.new_edit(
             prompt=prompt,
             target=target,

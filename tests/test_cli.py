@@ -490,6 +490,8 @@ def test_a_denial_in_a_chat_is_recorded_on_a_yes_only(run: Run) -> None:
     assert said.stdout.count("Record it (") == 2
     assert "Nothing was recorded." in said.stdout
     assert data(run("list", "--json")) == []
+    said = talk(run, CHIEF, "No, it's Jane.", "/help", "yes")
+    assert data(run("list", "--json")) == []
     said = talk(run, CHIEF, "No, it's Jane.", "Yes", CHIEF)
     assert f"Record it ({CHIEF} -> Jane)?" in said.stdout
     assert "Jane" in said.stdout.split("in any words.")[1]

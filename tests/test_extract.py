@@ -66,13 +66,13 @@ def test_a_denial_corrects_the_answer_before(text: str, target: str | None) -> N
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("If it rains, then say wet", ("If it rains", "say wet")),
+        ("If it rains, then say wet", ("If it rains", "wet")),
         ("When asked for a, b or c then refuse.", ("When asked for a, b or c", "refuse")),
-        ("if it rains, say wet", ("if it rains", "say wet")),
+        ("if it rains, answer in euros", ("if it rains", "answer in euros")),
     ],
 )
 def test_a_rule_is_a_condition_and_a_consequence(text: str, rule: tuple[str, str]) -> None:
-    assert Plain().extract(text) == Fact(*rule, None)
+    assert Plain().extract(text) == Fact(*rule, None, "language-patch")
 
 
 @pytest.mark.parametrize("text", ["", "ok", "no!", "...", "is", "Who is the CEO of Acme?"])
@@ -96,6 +96,8 @@ def test_an_edit_may_be_a_statement(model: EditableModel) -> None:
     assert (edit.subject, edit.user_id) == ("Acme", "ann")
     assert edit.provenance == {"statement": "Actually, the CEO of Acme is Jane Roe since May"}
     assert "Jane Roe" in model.chat("The CEO of Acme is", user_id="ann", max_new_tokens=40).text
+    assert model.edit('If the text says "so so", then say fine').method == "language-patch"
+    assert "fine" in model.chat("It was so so. How?", max_new_tokens=40).text
     with pytest.raises(BadEdit, match="states nothing"):
         model.edit(ASKED)
 

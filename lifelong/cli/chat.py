@@ -102,16 +102,16 @@ class Chat:
                 tell(error)
 
     def _hear(self, line: str) -> None:
+        proposed, self._proposed = self._proposed, None
         if line.startswith(("/", "!")):
             name, _, rest = line[1:].partition(" ")
             if name not in self._commands:
                 raise BadEdit(f"There is no command {line[0]}{name}.", "/help shows them.")
             self._commands[name](rest.strip())
         elif line:
-            self._talk(line)
+            self._talk(line, proposed)
 
-    def _talk(self, line: str) -> None:
-        proposed, self._proposed = self._proposed, None
+    def _talk(self, line: str, proposed: Fact | None) -> None:
         if proposed and line.lower() in _YES:
             return self._record(proposed.prompt, proposed.target)
         if proposed and line.lower() in _NO:
@@ -119,8 +119,8 @@ class Chat:
         if self._last and self._last.answer:
             self._proposed = denied(line, self._in_full())
         if self._proposed:
-            prompt, target, _ = self._proposed
-            return _note(f"Record it ({prompt} -> {target})? yes, no, or go on.")
+            corrected = f"{self._proposed.prompt} -> {self._proposed.target}"
+            return _note(f"Record it ({corrected})? yes, no, or go on.")
         earlier = self._turns()
         self._earlier, self._last = earlier, Turn(line, self._answer(earlier, line))
 

@@ -37,7 +37,9 @@ def edit(
     locality: Annotated[
         list[str] | None, Option(help="A prompt that must not change, for `check`; repeatable.")
     ] = None,
-    method: Annotated[str, Option(help="How the edit is made.")] = "serac",
+    method: Annotated[
+        str | None, Option(help="How the edit is made; serac, or language-patch for a rule.")
+    ] = None,
     old: Annotated[str | None, Option(help="The answer that was wrong.")] = None,
     until: Annotated[str | None, Option(help="When it ends: ISO 8601 with offset.")] = None,
     key: Annotated[str | None, Option(help="The same request has the same key.")] = None,

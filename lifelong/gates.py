@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lifelong.encoder import Vectors
 from lifelong.subject import extract, normalise, words
 from store import Edit
+
+Vectors = NDArray[np.float32]  # not the encoder's, which takes torch to import
 
 _SLOT = re.compile(r"<[^<>]{1,60}>|\"[^\"]{1,60}\"|\u201c[^\u201d]{1,60}\u201d")
 _THIS = "this"
@@ -105,6 +107,11 @@ GATES: Mapping[str, Gate] = {"memprompt": ByTemplate(), "language-patch": ByCond
 def gate_of(edit: Edit) -> Gate | None:
     """The gate for an edit; None: its subject or its whole prompt decides, as for any question."""
     return None if edit.subject else GATES.get(edit.method)
+
+
+def gated(method: str) -> tuple[str, ...]:
+    """Under what the edits of a method with a gate are found: no subject's words."""
+    return ("", method)
 
 
 def _apart(known: str, asked: str) -> int:

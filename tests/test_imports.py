@@ -12,11 +12,12 @@ store.errors store.records store.patches store.file store.chain store.life store
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.adapter lifelong.moments
-lifelong.weights lifelong.encoder
-lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
+lifelong.weights lifelong.encoder lifelong.postings lifelong.kept
+lifelong.subject lifelong.relations lifelong.fact lifelong.gates lifelong.standing lifelong.feed
+lifelong.match
 lifelong.refer lifelong.extract lifelong.choose
 lifelong.prompt lifelong.phrase lifelong.say
-lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.gates lifelong.router
+lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
 lifelong.hops lifelong.generate lifelong.view
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
 lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report

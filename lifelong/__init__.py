@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lifelong.alarms import Alarm, Thresholds
+    from lifelong.choose import ByModel
     from lifelong.conflicts import Conflict
     from lifelong.consolidate import Consolidation, Gate
     from lifelong.errors import (
@@ -35,6 +36,7 @@ __all__ = [
     "AlreadyTaught",
     "Answer",
     "BadEdit",
+    "ByModel",
     "Conflict",
     "Conflicting",
     "Consolidation",
@@ -56,7 +58,7 @@ __all__ = [
 
 # of these names, light to heavy
 _HOMES = (
-    *("errors", "lm", "methods", "router", "conflicts", "view", "consolidate"),
+    *("errors", "lm", "choose", "methods", "router", "conflicts", "view", "consolidate"),
     *("alarms", "watch", "runtime"),
 )
 

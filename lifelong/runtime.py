@@ -33,6 +33,7 @@ from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, BadSetting, Conflicting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
+from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
 from lifelong.hops import Hops, asking
@@ -41,6 +42,7 @@ from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
+from lifelong.prompt import Prompt
 from lifelong.rebase import Moved, move
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
@@ -276,8 +278,9 @@ class EditableModel(_Model):
     def edit(
         self,
         prompt: str,
-        target: str,
+        target: str | None = None,
         *,
+        extractor: Extractor = PLAIN,
         subject: str | None = None,
         relation: str | None = None,
         old: str | None = None,
@@ -294,6 +297,10 @@ class EditableModel(_Model):
     ) -> Edit:
         """From now on, asked `prompt` in any words, the model says `target`.
 
+        Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May", or
+        a rule: "If ..., then ..."), and `extractor` says what is corrected; the statement is kept
+        in the edit's provenance.
+
         The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
         who asks. It replaces a live edit for the same people of the same prompt, or of the same
         subject and relation. `subject` is guessed from the prompt if not given. `paraphrases` and
@@ -306,6 +313,11 @@ class EditableModel(_Model):
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
         """
+        if target is None:
+            provenance = {"statement": prompt, **(provenance or {})}
+            fact = extractor.extract(prompt)
+            prompt, target, subject = fact.prompt, fact.target, subject or fact.subject
+            method = method or fact.method
         edit = policy.new_edit(
             prompt=prompt,
             target=target,
@@ -700,7 +712,8 @@ class EditableModel(_Model):
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
         route = chained if s.multihop else partial(router.route, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods)
+        refer = partial(router.referred, asker=asker)
+        return View(s.lm, self._generating(then), route, s.methods, refer)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -780,7 +793,8 @@ class EditableModel(_Model):
         asker = Audience(user_id, tenant)
         s, off = self._session, id(self) in _off.get()
         generate = self._generating(BASE if off else None, chat=True)
-        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
+        route, refer = partial(self._route, asker=asker), partial(self._referred, asker=asker)
+        return View(s.lm, generate, route, s.methods, refer)
 
     @property
     def _generate(self) -> Generate:
@@ -796,6 +810,14 @@ class EditableModel(_Model):
                 return self._generate(*args, **kwargs)
 
         return generate
+
+    def _referred(self, prompt: Prompt, asker: Audience) -> Prompt:
+        s = self._session
+        if id(self) in _off.get() or not prompt.earlier:
+            return prompt
+        with s.lock:
+            self._catch_up()
+            return s.router.referred(prompt, asker)
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session

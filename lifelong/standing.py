@@ -16,6 +16,7 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 
 from lifelong.fact import Fact, contradict, facts, implied
+from lifelong.gates import gate_of, gated
 from lifelong.kept import Kept
 from lifelong.names import other_names
 from lifelong.postings import Postings
@@ -166,7 +167,7 @@ class Standing:
     def _note(self, edit: Edit, code: int) -> None:
         subject = subject_key(edit.subject or "")
         said: list[tuple[What, tuple[str, ...]]] = [
-            ("subject", subject),
+            ("subject", gated(edit.method) if gate_of(edit) else subject),
             ("target", subject_key(edit.target)),
             *(("fact", fact) for fact in facts(edit) | implied(edit)),
         ]
@@ -186,7 +187,10 @@ class Shelf:
     audience: Audience
 
     def about(self, subject: tuple[str, ...]) -> set[int]:
-        """The ids of those that name this subject; () for those that name none."""
+        """The ids of those that name this subject; () for those that name none and no gate is for.
+
+        `gated` is what the others are under.
+        """
         return self._live("subject", subject)
 
     def saying(self, target: tuple[str, ...]) -> set[int]:

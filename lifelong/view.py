@@ -111,8 +111,15 @@ def _run(make: Callable[[], Output], pieces: Pieces, errors: list[BaseException]
         pieces.end()  # type: ignore[no-untyped-call]
 
 
+def _as_it_is(prompt: Prompt) -> Prompt:
+    return prompt
+
+
 class View:
-    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
+    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions.
+
+    `refer` says in full what a question leaves to the turns before it.
+    """
 
     def __init__(
         self,
@@ -120,11 +127,13 @@ class View:
         base: Generate,
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
+        refer: Callable[[Prompt], Prompt] = _as_it_is,
     ) -> None:
         self._lm = lm
         self._base = base
         self._route = route
         self._methods = methods
+        self._refer = refer
 
     def generate(
         self,
@@ -134,7 +143,7 @@ class View:
     ) -> Output:
         """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
         request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
-        prompts = read_prompts(self._lm, input_ids, request.read)
+        prompts = [self._refer(p) for p in read_prompts(self._lm, input_ids, request.read)]
         routes = self._route([prompt.question for prompt in prompts])
         return self._generate(request, prompts, routes)
 
@@ -153,7 +162,7 @@ class View:
         self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
     ) -> Stream:
         """The reply to a conversation, in pieces as they are made."""
-        prompt = self.prompt(messages)
+        prompt = self._refer(self.prompt(messages))
         routes = self._route([prompt.question])
         pieces = Pieces(
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
@@ -165,6 +174,7 @@ class View:
 
     def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
         """One reply a prompt, from one batch."""
+        prompts = [self._refer(prompt) for prompt in prompts]
         routes = self._route([prompt.question for prompt in prompts])
         ids, mask = pad_left(self._lm, prompts)
         request = Request(self._lm, self._base, ids, mask, kwargs)
@@ -177,8 +187,8 @@ class View:
 
     def explain(self, messages: Messages) -> Route:
         """Which edits would shape the answer, and which nearly would."""
-        question = messages if isinstance(messages, str) else self.prompt(messages).question
-        return self._route([question])[0]
+        prompt = Prompt(messages) if isinstance(messages, str) else self.prompt(messages)
+        return self._route([self._refer(prompt).question])[0]
 
     def routes(self, questions: Sequence[str]) -> list[Route]:
         """The same for many questions at once."""

@@ -411,3 +411,17 @@ def test_what_is_read_later_is_as_of_the_routers_epoch(
     model.undo(1)
     assert then.route(["Who runs Acme?"]) == [before]
     assert then.standing.rivals(Edit("Who runs Acme?", "Kim")) == [before.hits[0].edit]
+
+
+def test_what_is_so_is_no_answer_to_what_is_not_so(model: EditableModel) -> None:
+    runs = model.edit("Acme is led by", "Jane", subject="Acme")
+    never = model.edit("Acme was never led by", "John", subject="Acme")
+    for asked, edit in [
+        ("Acme is led by", runs),
+        ("Isn't Acme led by Jane?", runs),
+        ("Acme was never led by", never),
+        ("Acme has never been led by", never),
+    ]:
+        assert [hit.id for hit in model.explain(asked).hits] == [edit.id]
+    model.undo(never.id)
+    assert not model.explain("Acme was never led by").hits

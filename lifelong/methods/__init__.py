@@ -15,6 +15,7 @@ from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
 from lifelong.methods.ft_constrained import FtConstrained
 from lifelong.methods.ike import Ike
+from lifelong.methods.kaft import Kaft
 from lifelong.methods.knowledge_neurons import KnowledgeNeurons
 from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
@@ -65,7 +66,7 @@ Method = MemoryMethod | WeightMethod
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
+        *(Serac(), Ike(), Kaft(), MemPrompt(), LanguagePatch()),
         *(Rome(), Memit(), MemitCsk(), Pmet(), AlphaEdit(), UltraEdit(), FtConstrained()),
         KnowledgeNeurons(),
     )

@@ -201,7 +201,7 @@ def corpus(data: Path | None) -> Corpus:
         sources[name].append([form.format(label) for label in labels for form in _LABEL])
     if data is None:
         return Corpus(_collected(sources, answers), {}, (), ())
-    held_out = _development_subjects(data)
+    held_out = development_subjects(data)
     completed: dict[str, set[str]] = defaultdict(set)
     for id, wording, _ in _counterfact(data, held_out):
         if wording:
@@ -260,12 +260,12 @@ def _relations() -> Iterator[dict[str, Any]]:
 def _pararel(data: Path) -> Iterator[tuple[str, str | None, str | None]]:
     """(relation, wording, answer), as the other sources."""
     for path in sorted(data.glob("pararel/graphs_json/*.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             match = re.match(r"(.*\[X\].*)\[Y\](.{0,11})$", record["pattern"])
             if match:
                 yield path.stem, match.group(1).replace("[X]", "this").strip(), None
     for path in sorted(data.glob("pararel/trex_lms_vocab/*.jsonl")):
-        yield from ((path.stem, None, record["obj_label"]) for record in _lines(path))
+        yield from ((path.stem, None, record["obj_label"]) for record in lines(path))
 
 
 def _lre(data: Path) -> Iterator[tuple[str, str | None, str | None]]:
@@ -288,9 +288,9 @@ def _counterfact(
     """
     relations: dict[tuple[str, str], set[str]] = defaultdict(set)
     for path in sorted(data.glob("pararel/trex_lms_vocab/*.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             relations[record["sub_label"], record["obj_label"]].add(path.stem)
-    for record in _lines(data / "counterfact/train.jsonl"):
+    for record in lines(data / "counterfact/train.jsonl"):
         subject = record["subject"]
         known = relations.get((subject, record["ground_truth"]), {"P641"})
         if len(known) == 1 and subject_key(subject) not in held_out:
@@ -301,7 +301,7 @@ def _mquake(
     data: Path, held_out: frozenset[tuple[str, ...]], names: Mapping[str, str]
 ) -> Iterator[tuple[str, str | None, str | None]]:
     openings = sorted((id for id in names if "{}" in id), key=len, reverse=True)
-    for record in _lines(data / "mquake/edit-to-questions.jsonl"):
+    for record in lines(data / "mquake/edit-to-questions.jsonl"):
         subject = _shared_subject(record["edit"], record["questions"])
         if subject is None or subject_key(subject) in held_out:
             continue
@@ -322,7 +322,7 @@ def _shared_subject(statement: str, questions: Sequence[str]) -> str | None:
 
 
 def _zsre(data: Path, held_out: frozenset[tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
-    for record in _lines(data / "zsre/mend-train-1k.jsonl"):
+    for record in lines(data / "zsre/mend-train-1k.jsonl"):
         subject = record["subject"]
         asked, again = masked(record["src"], subject), masked(record["rephrase"], subject)
         if asked and again and subject_key(subject) not in held_out:
@@ -341,17 +341,19 @@ def _plain(data: Path) -> Iterator[str]:
             yield clause
 
 
-def _development_subjects(data: Path) -> frozenset[tuple[str, ...]]:
+def development_subjects(data: Path) -> frozenset[tuple[str, ...]]:
+    """The keys of all subjects of the development files under `data`."""
     found = set()
     for path in sorted(data.glob("*/*-dev.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             rewrites = record.get("requested_rewrite", [])
             named = [record, *(rewrites if isinstance(rewrites, list) else [rewrites])]
             found |= {subject_key(r["subject"]) for r in named if "subject" in r}
     return frozenset(found)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file; none where it is missing."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)

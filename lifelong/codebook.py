@@ -1,16 +1,16 @@
 """Which edit does a hidden state belong to?  GRACE's codebook (Hartvigsen et al. 2023).
 
-    key  ->  (label, radius, owned keys)     one entry may answer several edits of one label
+    key  ->  (label, radius)      one entry may own the keys of several edits of one label
 
-A key farther from every entry than its radius and the entry's together begins an entry. A nearer
-one joins the entry, which grows to hold it, if the labels are equal; if not, it begins an entry
-and both shrink to half the distance. Then whatever the older entry owned and no longer covers
-begins an entry of its own. A codebook is made by adding edits in order; to take one out, make it
-again without it.
+A key farther from the nearest entry than its radius and the entry's together begins an entry. A
+nearer one joins the entry, which grows to hold it, if the labels are equal; if not, it begins an
+entry and both shrink to half the distance. Of two edits with one key the newer counts. Whenever an
+entry begins, every owned key is asked again: one that is not answered with its label any more is
+placed anew. A codebook is made by adding edits in order; to take one out, make it again without it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -41,7 +41,6 @@ class _Entry:
     id: int
     label: str
     radius: float
-    owned: list[Taught] = field(default_factory=list)  # besides the edit that began it
 
 
 class Codebook:
@@ -50,6 +49,7 @@ class Codebook:
     def __init__(self, dim: int) -> None:
         self._taught: dict[int, Taught] = {}
         self._entries: list[_Entry] = []
+        self._owned: list[Taught] = []  # by entries that others began
         self._keys = faiss.IndexFlatL2(dim)
         self._made = True  # of all that was taught
 
@@ -80,15 +80,16 @@ class Codebook:
     def find(self, key: Vectors) -> tuple[int, float] | None:
         """The edit whose entry covers `key`, and how near it is: 1 at the centre, 0 at the rim."""
         self._make()
-        found = self._nearest(key)
-        if found is None or found[1] > found[0].radius:
+        found = self._covering(key)
+        if found is None:
             return None
-        entry, distance, _ = found
+        entry, distance = found
         return entry.id, 1 - distance / entry.radius if distance else 1.0
 
     def _make(self) -> None:
         if not self._made:
             self._entries.clear()
+            self._owned.clear()
             self._keys.reset()
             for id in sorted(self._taught):
                 self._place(self._taught[id])
@@ -99,31 +100,51 @@ class Codebook:
         if found is None or found[1] > edit.radius + found[0].radius:
             self._begin(edit, edit.radius)
             return
-        entry, distance, centre = found
+        entry, distance = found
         if entry.label == edit.label:
             entry.radius = max(entry.radius, distance)
-            entry.owned.append(edit)
+            self._owned.append(edit)
+            return
+        if not distance:
+            self._replace(entry, edit)
             return
         entry.radius = min(entry.radius, distance / 2 * (1 - _APART))
         self._begin(edit, min(edit.radius, distance / 2))
-        owned, entry.owned = entry.owned, []
-        for one in owned:
-            if _distance(one.key, centre) <= entry.radius:
-                entry.owned.append(one)
-            else:
-                self._place(one)
 
     def _begin(self, edit: Taught, radius: float) -> None:
         self._keys.add(edit.key[None])
         self._entries.append(_Entry(edit.id, edit.label, radius))
+        self._ask_again()
 
-    def _nearest(self, key: Vectors) -> tuple[_Entry, float, Vectors] | None:
-        """The entry next to `key`, the newest edit's of equals; its distance and its key."""
+    def _replace(self, entry: _Entry, edit: Taught) -> None:
+        """Of two edits with one key the newer counts."""
+        if edit.id > entry.id:
+            entry.id, entry.label = edit.id, edit.label
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        answered = [self._says(one.key) == one.label for one in self._owned]
+        lost = [one for one, kept in zip(self._owned, answered, strict=True) if not kept]
+        self._owned = [one for one, kept in zip(self._owned, answered, strict=True) if kept]
+        for one in lost:
+            self._place(one)
+
+    def _says(self, key: Vectors) -> str | None:
+        found = self._covering(key)
+        return found[0].label if found else None
+
+    def _covering(self, key: Vectors) -> tuple[_Entry, float] | None:
+        """The nearest entry, if `key` is within its radius, and its distance."""
+        found = self._nearest(key)
+        return found if found and found[1] <= found[0].radius else None
+
+    def _nearest(self, key: Vectors) -> tuple[_Entry, float] | None:
+        """The entry next to `key`, the newest edit's of equals, and its distance."""
         if not self._entries:
             return None
         _, (rows,) = self._keys.search(key[None], min(_CANDIDATES, len(self._entries)))
-        keys = [np.asarray(self._keys.reconstruct(int(row))) for row in rows]
-        near = [(self._entries[r], _distance(k, key), k) for r, k in zip(rows, keys, strict=True)]
+        keys = (np.asarray(self._keys.reconstruct(int(row))) for row in rows)
+        near = [(self._entries[r], _distance(k, key)) for r, k in zip(rows, keys, strict=True)]
         return min(near, key=lambda found: (found[1], -found[0].id))
 
 

@@ -116,9 +116,14 @@ def never(_ids: Set[int]) -> bool:
     return False
 
 
+def _as_it_is(prompt: Prompt) -> Prompt:
+    return prompt
+
+
 class View:
     """A model as of one epoch: `base` is its own `generate`, `route` decides on questions.
 
+    `refer` says in full what a question leaves to the turns before it.
     `stand` says whether all of some edits are live.
     """
 
@@ -128,6 +133,7 @@ class View:
         base: Generate,
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
+        refer: Callable[[Prompt], Prompt] = _as_it_is,
         stand: Callable[[Set[int]], bool] = never,
     ) -> None:
         self._lm = lm
@@ -135,6 +141,7 @@ class View:
         self._base = base
         self._route = route
         self._methods = methods
+        self._refer = refer
 
     def generate(
         self,
@@ -145,7 +152,7 @@ class View:
         """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
         check_cache(kwargs.get("past_key_values"), self._stand)
         request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
-        prompts = read_prompts(self._lm, input_ids, request.read)
+        prompts = [self._refer(p) for p in read_prompts(self._lm, input_ids, request.read)]
         routes = self._route([prompt.question for prompt in prompts])
         return self._generate(request, prompts, routes)
 
@@ -164,7 +171,7 @@ class View:
         self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
     ) -> Stream:
         """The reply to a conversation, in pieces as they are made."""
-        prompt = self.prompt(messages)
+        prompt = self._refer(self.prompt(messages))
         routes = self._route([prompt.question])
         pieces = Pieces(
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
@@ -176,6 +183,7 @@ class View:
 
     def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
         """One reply a prompt, from one batch."""
+        prompts = [self._refer(prompt) for prompt in prompts]
         routes = self._route([prompt.question for prompt in prompts])
         ids, mask = pad_left(self._lm, prompts)
         request = Request(self._lm, self._base, ids, mask, kwargs)
@@ -188,8 +196,8 @@ class View:
 
     def explain(self, messages: Messages) -> Route:
         """Which edits would shape the answer, and which nearly would."""
-        question = messages if isinstance(messages, str) else self.prompt(messages).question
-        return self._route([question])[0]
+        prompt = Prompt(messages) if isinstance(messages, str) else self.prompt(messages)
+        return self._route([self._refer(prompt).question])[0]
 
     def routes(self, questions: Sequence[str]) -> list[Route]:
         """The same for many questions at once."""

@@ -59,9 +59,14 @@ def test_what_a_split_uncovers_begins_an_entry_of_its_own() -> None:
     assert [found(codebook, x) for x in (0.0, 1.5, -1.0)] == [1, 2, 3]
 
 
+def test_what_an_entry_owned_and_another_is_next_to_is_not_lost_either() -> None:
+    codebook = book((2.0, "a"), (0.0, "a"), (-2.0, "b"))
+    assert [found(codebook, x) for x in (2.0, 0.0, -2.0)] == [1, 2, 3]
+
+
 def test_one_key_and_two_targets_say_the_newer() -> None:
     codebook = book((0.0, "a"), (0.0, "b"))
-    assert found(codebook, 0.0) == 2
+    assert found(codebook, 0.0) == found(codebook, 0.9) == 2
     codebook.remove(2)
     assert found(codebook, 0.9) == 1
 

@@ -14,15 +14,20 @@ from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
 from lifelong.methods.calinet import Calinet
+from lifelong.methods.ft_constrained import FtConstrained
 from lifelong.methods.grace import Grace
 from lifelong.methods.ike import Ike
+from lifelong.methods.kaft import Kaft
+from lifelong.methods.knowledge_neurons import KnowledgeNeurons
 from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
+from lifelong.methods.memit_csk import MemitCsk
 from lifelong.methods.memprompt import MemPrompt
 from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
 from lifelong.methods.t_patcher import TPatcher
+from lifelong.methods.ultraedit import UltraEdit
 from lifelong.prompt import Condition, Prompt
 from store import Delta, Edit, Extension, Hint, Hook, StoredPatch
 
@@ -79,9 +84,10 @@ Method = MemoryMethod | SideMethod | WeightMethod
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
+        *(Serac(), Ike(), Kaft(), MemPrompt(), LanguagePatch()),
         *(Grace(), TPatcher(), Calinet()),
-        *(Rome(), Memit(), Pmet(), AlphaEdit()),
+        *(Rome(), Memit(), MemitCsk(), Pmet(), AlphaEdit(), UltraEdit(), FtConstrained()),
+        KnowledgeNeurons(),
     )
 }
 

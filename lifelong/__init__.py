@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from lifelong.lm import LM
     from lifelong.methods import METHODS, Method
+    from lifelong.ripple import Consequence, Ripple
     from lifelong.router import Hit, Route
     from lifelong.runtime import EditableModel
     from lifelong.view import Answer, Stream, View
@@ -36,6 +37,7 @@ __all__ = [
     "BadEdit",
     "Conflict",
     "Conflicting",
+    "Consequence",
     "EditRefused",
     "EditableModel",
     "Hit",
@@ -44,6 +46,7 @@ __all__ = [
     "ModelError",
     "Monitoring",
     "NoChatTemplate",
+    "Ripple",
     "Route",
     "Stream",
     "TextTooLong",
@@ -52,7 +55,10 @@ __all__ = [
 ]
 
 # of these names, light to heavy
-_HOMES = ("errors", "lm", "methods", "router", "conflicts", "view", "alarms", "watch", "runtime")
+_HOMES = (
+    *("errors", "lm", "methods", "router", "conflicts", "ripple"),
+    *("view", "alarms", "watch", "runtime"),
+)
 
 
 def __getattr__(name: str) -> object:

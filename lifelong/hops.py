@@ -339,6 +339,11 @@ def compose(clauses: Sequence[str]) -> str:
     return _about(clauses[-1], said)
 
 
+def composition(edits: Sequence[Edit]) -> str:
+    """What a chain of edits says, as a statement about the first one's subject, up to its end."""
+    return _about(compose([_clause(edit) for edit in edits]), edits[0].subject or "")
+
+
 def conclusion(route: Route) -> tuple[Edit, str]:
     """The edit that a route's chain amounts to, and what there is to know for it.
 

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
-from lifelong.fact import same_fact
+from lifelong.fact import facts, same_fact
 from lifelong.prompt import Hop
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Standing
@@ -213,6 +213,7 @@ class Router:
             id
             for level in asker.levels
             for id in self.standing.saying(fact, level) & self._live.keys()
+            if fact in facts(self._live[id][0])
         }
 
     def _questions(

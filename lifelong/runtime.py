@@ -38,10 +38,12 @@ from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
+from lifelong.ripple import Ripple, Rippling
+from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle, waiting
+from lifelong.standing import retire, settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from lifelong.watch import Check, Monitoring, Turns, Watch
 from lifelong.weights import BASE, Key, State, Weights
@@ -246,7 +248,17 @@ class EditableModel(_Model):
 
     # -- correcting ------------------------------------------------------------------------------
 
+    @overload
     def edit(
+        self, prompt: str, target: str, *, ripple: Literal["report"], **said: Any
+    ) -> Ripple: ...
+
+    @overload
+    def edit(
+        self, prompt: str, target: str, *, ripple: Literal["apply"] | None = ..., **said: Any
+    ) -> Edit: ...
+
+    def edit(  # type: ignore[misc]  # the overloads leave out what `said` may be
         self,
         prompt: str,
         target: str,
@@ -264,7 +276,8 @@ class EditableModel(_Model):
         valid_until: str | None = None,
         on_conflict: OnConflict = "supersede",
         pending: bool = False,
-    ) -> Edit:
+        ripple: Rippling | None = None,
+    ) -> Edit | Ripple:
         """From now on, asked `prompt` in any words, the model says `target`.
 
         The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
@@ -274,7 +287,9 @@ class EditableModel(_Model):
         `old` is what was wrong. A request that comes again with the same `key` records nothing
         again. After `valid_until` (ISO 8601 with offset) the edit is live no more. Where it has
         `conflicts`, `on_conflict` says whether it is refused or waits for `approve`; with
-        `pending` it waits in any case.
+        `pending` it waits in any case. With `ripple="report"` nothing is written: what would follow
+        is returned, and what that contradicts. With `"apply"` what follows for certain is written
+        in the same transaction; `undo` of the edit takes it along.
 
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
@@ -293,7 +308,14 @@ class EditableModel(_Model):
             key=key,
             valid_until=valid_until,
         )
-        return self.edit_many([edit], method=method, on_conflict=on_conflict, pending=pending)[0]
+        records = [edit]
+        if ripple is not None:
+            told = self._ripple(edit, method, ripple)
+            if ripple == "report":
+                return told
+            before = self._session.journal.recorded_before([told.edit])
+            records = [told.edit] if before else [told.edit, *told.certain]
+        return self.edit_many(records, method=method, on_conflict=on_conflict, pending=pending)[0]
 
     def edit_many(
         self,
@@ -447,9 +469,11 @@ class EditableModel(_Model):
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
+        What was written because it follows from the edit goes, too; `redo` brings all of it back.
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.retire(id))
+        self._retire(id)
+        return self.get(id)
 
     def redo(self, id: int) -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
@@ -768,6 +792,16 @@ class EditableModel(_Model):
             edit = replace(edit, user_id=audience.user_id, tenant=audience.tenant)
         return replace(edit, method=method or self._session.method)
 
+    def _ripple(self, edit: Edit, method: str | None, how: Rippling) -> Ripple:
+        """Raises BadEdit, TextTooLong."""
+        if how not in get_args(Rippling):
+            raise BadEdit(f"There is no ripple {how!r}.", f"Take {', '.join(get_args(Rippling))}.")
+        s = self._session
+        admitted = policy.admit(s.lm, self._edit_of(edit, method, EVERYONE))
+        with s.lock:
+            self._catch_up()
+            return rippling(s.router, admitted)
+
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
         policy.refuse_rivals(edits)
@@ -796,8 +830,9 @@ class EditableModel(_Model):
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
 
-    def _retire(self, id: int, kind: Status, reason: str) -> None:
-        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
+    def _retire(self, id: int, kind: Status = "retired", reason: str = "") -> None:
+        standing = self._session.router.standing
+        self._settled(lambda journal: retire(journal, standing, id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)

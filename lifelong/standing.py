@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Self, TypeVar
 
-from lifelong.fact import Fact, contradict, facts, implied
-from store import Audience, Edit, Journal
+from lifelong.fact import Fact, claims, contradict, facts, follows
+from store import Audience, Edit, Journal, Status
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Standing:
         """The edit stands from now on, as it is."""
         self._edits[edit.id] = edit
         saying = self._saying.setdefault(edit.audience, defaultdict(set))
-        for fact in facts(edit) | implied(edit):
+        for fact in claims(edit):
             saying[fact].add(edit.id)
 
     def discard(self, id: int) -> None:
@@ -44,7 +44,7 @@ class Standing:
         if edit is None:
             return
         saying = self._saying[edit.audience]
-        for fact in facts(edit) | implied(edit):
+        for fact in claims(edit):
             saying[fact].discard(id)
             if not saying[fact]:
                 del saying[fact]
@@ -58,9 +58,22 @@ class Standing:
     def rivals(self, edit: Edit, audience: Audience | None = None) -> list[Edit]:
         """The live edits of its own audience, or of another, that contradict `edit`, by id."""
         among = audience or edit.audience
-        ids = set[int]().union(*(self.saying(f, among) for f in facts(edit) | implied(edit)))
+        ids = set[int]().union(*(self.saying(f, among) for f in claims(edit)))
         others = [self._edits[id] for id in sorted(ids - {edit.id})]
         return [o for o in others if o.status == "live" and contradict(edit, o)]
+
+    def followers(self, id: int) -> list[int]:
+        """The ids of those that follow from an edit, step by step, among the people it is for."""
+        found, todo = set[int](), [self._edits[id]] if id in self._edits else []
+        while todo:
+            premise = todo.pop()
+            among = (s for a, s in self._saying.items() if premise.audience.covers(a))
+            ids = (saying.get(fact, set()) for saying in among for fact in facts(premise))
+            others = [self._edits[other] for other in set[int]().union(*ids) - found]
+            new = [other for other in others if follows(other, premise)]
+            found |= {other.id for other in new}
+            todo += new
+        return sorted(found - {id})
 
     def kin(self, edits: Iterable[Edit]) -> set[int]:
         """The ids of these, as they stood, and of all that share a fact with them, step by step."""
@@ -69,7 +82,7 @@ class Standing:
         todo += [self._edits[edit.id] for edit in todo if edit.id in self._edits]
         while todo:
             edit = todo.pop()
-            for fact in facts(edit) | implied(edit):
+            for fact in claims(edit):
                 if (edit.audience, fact) not in seen:
                     seen.add((edit.audience, fact))
                     new = self.saying(fact, edit.audience) - found
@@ -84,7 +97,7 @@ def places(edits: Iterable[Edit]) -> Mapping[int, int | None]:
     live: dict[int, Edit] = {}
     saying: dict[tuple[Audience, Fact], set[int]] = defaultdict(set)
     for edit in edits:
-        said = [(edit.audience, fact) for fact in facts(edit) | implied(edit)]
+        said = [(edit.audience, fact) for fact in claims(edit)]
         for id in set[int]().union(*(saying[key] for key in said)) & live.keys():
             if contradict(edit, live[id]):
                 above[id] = edit.id
@@ -110,6 +123,13 @@ def settle(journal: Journal, standing: Standing, step: Callable[[], T]) -> T:
         ordered = sorted(standing_now, key=lambda edit: (rose[edit.id], edit.id))
         journal.arrange(places(ordered))
         return result
+
+
+def retire(
+    journal: Journal, standing: Standing, id: int, *, kind: Status = "retired", reason: str = ""
+) -> Edit:
+    """A step: the edit is retired, and with it what follows from it."""
+    return journal.retire(id, kind=kind, reason=reason, along=standing.followers(id))
 
 
 def waiting(journal: Journal, audience: Audience) -> list[Edit]:

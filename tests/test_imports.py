@@ -17,7 +17,8 @@ lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.fee
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
 lifelong.hops lifelong.generate lifelong.view
-lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
+lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved lifelong.ordinary
+lifelong.perplexity
 lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
 lifelong.runtime
 lifelong.evaluate lifelong

@@ -17,10 +17,11 @@ none of the edits' business, and cost nothing.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 
+from lifelong.asking import BASE, Told, Until, Untold, each
 from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
 from lifelong.methods.serac import Serac
@@ -28,8 +29,6 @@ from lifelong.prompt import Hop
 from lifelong.router import EVERYONE, Hit, Route, Router
 from lifelong.subject import focus, masked, normalise, subject_key, words
 from store import Audience, Edit, Reference
-
-BASE = "base model"  # the source of a hop that it was asked for
 
 FIRES = 0.4  # cosine from which a chain says what was asked
 MARGIN = 0.03  # by which it must do so better than any single hop
@@ -44,7 +43,7 @@ _LIKELY = 4  # of its wordings that are tried after a chain
 _PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
 _NAME_WORDS = 6
-_NAME_ENDS = re.compile(r"[.,;:\n()?!]")
+_NAME_ENDS = re.compile(r"[,;:\n()?!]|(?<=[^\W_]{3})\.")  # a stop behind "St" or "J" ends none
 _MANY = 64  # edits and facts of one place that are looked through for a way on
 _SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
 
@@ -57,8 +56,6 @@ _COPULA = re.compile(r" (?:is|was|are|were)$")
 _FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
 
 Place = tuple[str, ...]  # the key of an entity
-Told = Mapping[str, str] | None
-Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,29 +89,10 @@ class _Chain:
         return self.score, sum(step.hit is not None for step in self.steps)
 
 
-class Untold(Exception):
-    """The base model is to be asked these first."""
-
-    def __init__(self, statements: Sequence[str]) -> None:
-        super().__init__(statements)
-        self.statements = statements
-
-
-def asking(route: Callable[[Mapping[str, str]], list[Route]], ask: Ask) -> list[Route]:
-    """What `route` decides, once it is told what it wants to know of the base model.
-
-    So the model is asked while nothing is locked.
-    """
-    told: dict[str, str] = {}
-    while True:
-        try:
-            return route(told)
-        except Untold as wanted:
-            told |= {statement: ask(statement) for statement in wanted.statements}
-
-
 class Hops:
     """Routes questions among live edits, and along chains of edits and facts."""
+
+    until = Until(_NAME_ENDS, 10)
 
     def __init__(self, router: Router, encoder: Encoder, facts: FactBase) -> None:
         self.facts = facts
@@ -123,31 +101,24 @@ class Hops:
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
 
     def route(
-        self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told = None
+        self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told | None = None
     ) -> list[Route]:
         """A route a question: the router's, or a chain where the question holds more than that.
 
         `told` has what the base model says to statements; None: nothing is asked of it. Raises
-        Untold for what is not among them; see `asking`.
+        Untold for what is not among them; see `asking.py`.
         """
-        routes, untold = list[Route](), list[str]()
-        for question, route in zip(questions, self._router.route(questions, asker), strict=True):
-            try:
-                routes.append(self._further(question, route, asker, told))
-            except Untold as wanted:
-                untold += wanted.statements
-        if untold:
-            raise Untold(untold)
-        return routes
+        asked = zip(questions, self._router.route(questions, asker), strict=True)
+        return each(asked, lambda pair: self._further(*pair, asker, told))
 
-    def _further(self, question: str, route: Route, asker: Audience, told: Told) -> Route:
-        if any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits):
+    def _further(self, question: str, route: Route, asker: Audience, told: Told | None) -> Route:
+        if _is_taught(question, route):
             return route
         starts = self._starts(question, asker)
         leading = any(self._leads_on(start.place, asker) for start in starts)
         chains = self._explored(starts, asker) if leading else []
         best = _best(chains, FIRES)
-        if best is None and told is not None and not any(hit.score > _SURE for hit in route.hits):
+        if best is None and told is not None and not covers(question, route):
             plan = self._plan(starts, chains, asker)
             best = self._carried_out(plan, told, asker) if plan else None
         if best is None:
@@ -270,7 +241,7 @@ class Hops:
             ]
         return [*single, *self._scored(plans)]
 
-    def _carried_out(self, plan: _Chain, told: Mapping[str, str], asker: Audience) -> _Chain | None:
+    def _carried_out(self, plan: _Chain, told: Told, asker: Audience) -> _Chain | None:
         """Go on from what the base model says, if that was the plan. Raises Untold."""
         at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
         clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
@@ -310,6 +281,15 @@ class Hops:
             counts = Counter(step.clause for step in steps if step.clause in linked)
             self._common = as_of, [linked[clause] for clause, _ in counts.most_common(_COMMON)]
         return self._common[1]
+
+
+def covers(question: str, route: Route) -> bool:
+    """Do the hits leave nothing of the question to ask?"""
+    return _is_taught(question, route) or any(hit.score > _SURE for hit in route.hits)
+
+
+def _is_taught(question: str, route: Route) -> bool:
+    return any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits)
 
 
 def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:

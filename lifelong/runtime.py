@@ -27,14 +27,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
+from lifelong.asking import Told, Until, asking, remembered
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, NotAModel
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
-from lifelong.hops import Hops, asking
+from lifelong.hops import Hops
 from lifelong.lm import LM
 from lifelong.match import matching
+from lifelong.mello import Mello
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
@@ -78,11 +80,12 @@ References = list[Reference]
 
 T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
+Multihop = Literal["hops", "mello"]
 
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
 
-_NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
+_FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -97,7 +100,6 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
-    hops: Hops
     weights: Weights
     method: str
     methods: Mapping[str, Method]
@@ -105,7 +107,8 @@ class _Session:
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
-    multihop: bool = False
+    hops: Hops | Mello | None = None  # what follows questions that hold more than one fact
+    say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
@@ -123,7 +126,8 @@ class EditableModel(_Model):
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
         methods: the table of methods, where one is to have other options than usual.
-        multihop: whether questions that follow from several edits and facts are answered, too.
+        multihop: whether questions that follow from several edits are answered, too: by `hops`
+            (True) or, to compare with, by `mello`.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -150,12 +154,12 @@ class EditableModel(_Model):
         encoder: str | Encoder = "minilm",
         method: str = "serac",
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
-            self._session.multihop = multihop
+            self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -170,7 +174,7 @@ class EditableModel(_Model):
         encoder: str | Encoder | None = None,
         method: str | None = None,
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -604,12 +608,13 @@ class EditableModel(_Model):
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+        hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def chained(questions: Sequence[str]) -> Routes:
+        def route(questions: Sequence[str]) -> Routes:
+            if hops is None:
+                return router.route(questions, asker)
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
-        route = chained if s.multihop else partial(router.route, asker=asker)
         return View(s.lm, self._generating(then), route, s.methods)
 
     # -- looking ---------------------------------------------------------------------------------
@@ -712,19 +717,30 @@ class EditableModel(_Model):
         if id(self) in _off.get():
             return self._route_nowhere(questions)
 
-        def route(told: Mapping[str, str]) -> Routes:
+        def route(told: Told) -> Routes:
             with s.lock:
                 self._catch_up()
-                if not s.multihop:
+                if s.hops is None:
                     return s.router.route(questions, asker)
                 return s.hops.route(questions, asker, told)
 
-        return asking(route, self._ask) if s.multihop else route({})
+        return asking(route, self._ask)
 
-    def _ask(self, statement: str) -> str:
-        """How the base model completes a statement that wants a name."""
-        view = View(self._session.lm, self._generating(BASE), self._route_nowhere)
-        return view.complete(statement, max_new_tokens=_NAME_TOKENS, do_sample=False).text
+    def _ask(self, text: str) -> str:
+        """How the base model goes on with a text, as far as somebody who follows hops reads it."""
+        s = self._session
+        assert s.hops is not None
+        return s.say(text, s.hops.until)
+
+    def _following(self, multihop: bool | Multihop) -> Hops | Mello | None:
+        """Raises BadEdit where there is no such way."""
+        name: Any = "hops" if multihop is True else multihop
+        if name is False:
+            return None
+        if name not in _FOLLOWS:
+            raise BadEdit(f"There is no multihop {name!r}.", f"Take one of: {', '.join(_FOLLOWS)}.")
+        s = self._session
+        return _FOLLOWS[name](s.router, s.encoder, FactBase())
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -750,7 +766,7 @@ class EditableModel(_Model):
         s.seen = None
         version = s.journal.data_version()
         s.router.sync(s.journal)
-        if s.stamp != (stamp := s.journal.facts_stamp()):
+        if s.hops is not None and s.stamp != (stamp := s.journal.facts_stamp()):
             s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
@@ -824,6 +840,7 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
+        s.say = remembered(s.lm, self._generating(BASE))
         view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
@@ -878,14 +895,12 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    hops = Hops(router, encoder, FactBase())
     return _Session(
         lm,
         encoder,
         scope,
         journal,
         router,
-        hops,
         weights,
         method,
         methods,

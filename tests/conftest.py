@@ -183,7 +183,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         *,
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
-        multihop: bool = False,
+        multihop: Any = False,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from lifelong.asking import BASE, asking
 from lifelong.facts import FactBase
-from lifelong.hops import BASE, Hops, asking, compose
+from lifelong.hops import Hops, compose
 from lifelong.router import Router
 from lifelong.runtime import EditableModel
 from lifelong.scope import CosineScope

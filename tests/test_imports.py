@@ -16,7 +16,7 @@ lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
-lifelong.hops lifelong.generate lifelong.view
+lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
 lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved lifelong.ordinary
 lifelong.perplexity
 lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report

@@ -83,7 +83,7 @@ def test_what_fell_along_with_an_edit_rises_with_it(journal: Journal) -> None:
     journal.retire(4)
     journal.retire(1, along=[2, 3, 4], reason="typo")
     assert [e.status for e in journal.edits()] == ["retired"] * 4
-    assert [(e.cause, e.body["reason"]) for e in journal.history(2)][-1] == (1, "typo")
+    assert (journal.history(2)[-1].cause, journal.history(2)[-1].body["reason"]) == (1, "typo")
     journal.restore(3)
     journal.retire(3)  # by itself
     journal.restore(1)

@@ -41,9 +41,7 @@ _FACT = "Known fact:"
 _STEP = re.compile(
     r"^Subquestion:[ \t]*(\S.*?)[ \t]*\nTentative answer:[ \t]*(\S.*?)\.?[ \t]*$", re.MULTILINE
 )
-_VERDICT = re.compile(
-    r"Contradiction:[ \t]*(?:yes|no)\. Answer:[ \t]*(\S.*?)\.?[ \t]*$", re.MULTILINE
-)
+_VERDICT = re.compile(r"\w+:[ \t]*(?:yes|no)\. Answer:[ \t]*(\S.*?)\.?[ \t]*$", re.MULTILINE)
 _FINAL = re.compile(r"^Final answer:[ \t]*(\S.*?)\.?[ \t]*$", re.MULTILINE)
 
 # A question, its rounds (subquestion, tentative answer, known fact, answer), the final answer.
@@ -120,7 +118,7 @@ class Mello:
         """The rounds up to the final answer; none where the model leaves the form."""
         rounds, asked = list[Round](), set[str]()
         text = f"{_FORM}Question: {question}\n"
-        said = _said(text, told)
+        said = f"Subquestion: {_said(f'{text}Subquestion:', told)}"  # small models need the cue
         while (step := _STEP.search(said)) and len(rounds) < ROUNDS:
             subquestion, tentative = step.groups()
             if normalise(subquestion) in asked:

@@ -21,8 +21,10 @@ EDITS = (
     Edit("The country of citizenship of Ellie Kemper is", "Croatia", "Ellie Kemper"),
     Edit("Who leads Croatia?", "Ana Horvat", "Croatia"),
 )
-FIRST = f"Subquestion: {CITIZEN}\nTentative answer: Peru.\nKnown fact:"
+FIRST = f"{CITIZEN}\nTentative answer: Peru.\nKnown fact:"
 SECOND = "Subquestion: Who leads Croatia?\nTentative answer: Ivo Novak\nKnown fact:"
+
+BEGIN = f"Question: {LEADS}\nSubquestion:"
 
 Script = Mapping[str, str]  # the end of what the model reads -> what it says
 
@@ -60,7 +62,7 @@ def shown(route: Route) -> list[tuple[str, str]]:
 def test_the_published_loop(loop: Callable[..., Route]) -> None:
     route = loop(
         {
-            LEADS: FIRST,
+            BEGIN: FIRST,
             f"{CITIZEN}\nTentative answer: Peru\nKnown fact: The country of citizenship of Ellie "
             "Kemper is Croatia.": f"Contradiction: yes. Answer: Croatia\n{SECOND} and so on",
             "Known fact: Who leads Croatia? Ana Horvat.": "Contradiction: yes. Answer: Ana Horvat\n"
@@ -73,7 +75,7 @@ def test_the_published_loop(loop: Callable[..., Route]) -> None:
 
 def test_what_no_edit_is_about_is_the_models_to_answer(loop: Callable[..., Route]) -> None:
     rounds = {
-        LEADS: "Subquestion: Where was Ellie Kemper born?\nTentative answer: Rome\nKnown fact:",
+        BEGIN: "Where was Ellie Kemper born?\nTentative answer: Rome\nKnown fact:",
         "Rome\nKnown fact: none": f"Contradiction: no. Answer: Rome\n{SECOND}",
         "Known fact: Who leads Croatia? Ana Horvat.": "Contradiction: no. Answer: Ivo Novak\n"
         "Final answer: Ivo Novak",
@@ -89,7 +91,8 @@ def test_what_no_edit_is_about_is_the_models_to_answer(loop: Callable[..., Route
 
 
 def test_a_subquestion_that_comes_again_ends_the_loop(loop: Callable[..., Route]) -> None:
-    again = {LEADS: FIRST, "is Croatia.": f"Contradiction: yes. Answer: Croatia\n{FIRST}"}
+    same = f"Contradiction: yes. Answer: Croatia\nSubquestion: {FIRST}"
+    again = {BEGIN: FIRST, "is Croatia.": same}
     assert shown(loop(again)) == [("Croatia", "edit 1")]
 
 
@@ -98,22 +101,22 @@ def test_there_are_at_most_four_rounds(loop: Callable[..., Route]) -> None:
 
     class Endless(dict[str, str]):
         def items(self) -> Any:
-            say = f"Subquestion: Who leads Croatia in {next(asked)}?\nTentative answer: Ana Horvat"
-            yield LEADS, say
-            yield "", f"Contradiction: no. Answer: Ana Horvat\n{say}"
+            say = f"Who leads Croatia in {next(asked)}?\nTentative answer: Ana Horvat"
+            yield BEGIN, say
+            yield "", f"Contradiction: no. Answer: Ana Horvat\nSubquestion: {say}"
 
     assert len(loop(Endless()).chain) == 4
 
 
 @pytest.mark.parametrize(
     "said",
-    ["", "Ellie Kemper is an actress.", "Subquestion: Who?", "Final answer: Ana Horvat", FIRST],
+    ["", "Ellie Kemper is an actress.", "Who?", "Who?\nFinal answer: Ana Horvat", FIRST],
 )
 def test_a_model_that_leaves_the_form_is_told_of(
     loop: Callable[..., Route], caplog: pytest.LogCaptureFixture, said: str
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert not loop({LEADS: said, "": "no idea"}).chain
+        assert not loop({BEGIN: said, "": "no idea"}).chain
     assert "does not keep to the form of MeLLo" in caplog.text
 
 

@@ -72,6 +72,7 @@ def eval_(
         perplexity,
         windows or None,
         all_probes,
+        bool(setup.multihop),
     )
     from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load
 

@@ -17,9 +17,10 @@ none of the edits' business, and cost nothing.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
+from itertools import islice
 
 from lifelong.asking import BASE, Told, Until, Untold, each
 from lifelong.encoder import Encoder, Vectors
@@ -42,6 +43,7 @@ _BEAM = 8  # chains of one length that are gone on with
 _LIKELY = 4  # of its wordings that are tried after a chain
 _PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
+_LOOKED = 1024  # edits, and facts, among which those are looked for
 _NAME_WORDS = 6
 _NAME_ENDS = re.compile(r"[,;:\n()?!]|(?<=[^\W_]{3})\.")  # a stop behind "St" or "J" ends none
 _MANY = 64  # edits and facts of one place that are looked through for a way on
@@ -99,6 +101,7 @@ class Hops:
         self._router = router
         self._encoder = encoder
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
+        self._clauses: Mapping[tuple[str, str | None], str] = {}  # that were read for it
 
     def route(
         self, questions: Sequence[str], asker: Audience = EVERYONE, told: Told | None = None
@@ -180,11 +183,8 @@ class Hops:
         """What edits say of the place, and what facts say that no edit says otherwise."""
         (asked,) = self._encoder.encode([chain.asked])
         hits = self._router.nearest(asked, chain.place, asker, _WIDTH)
-        edited = [_Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit) for hit in hits]
-        facts = [
-            _Step(_hop(fact, f"fact {fact.id}"), _clause(fact), None)
-            for fact in self.facts.about(chain.place)
-        ]
+        edited = [_of_edit(hit) for hit in hits]
+        facts = [_of_fact(fact) for fact in self.facts.about(chain.place)]
         return [*edited, *self._open(facts, edited, asked)]
 
     def _open(self, facts: Sequence[_Step], edited: Sequence[_Step], asked: Vectors) -> list[_Step]:
@@ -272,14 +272,17 @@ class Hops:
         return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_LIKELY]]
 
     def _wordings(self, asker: Audience) -> list[_Step]:
-        """The commonest ways in which the edits and facts that `asker` sees ask, a step each."""
+        """The commonest ways in which late edits, and facts, that `asker` sees ask: a step each."""
         as_of = (self._router.epoch, asker, self.facts)
         if self._common[0] != as_of:
-            steps = [_step(Hit(edit, "", 0.0)) for edit in self._router.seen(asker)]
-            steps += [_Step(_hop(fact, BASE), _clause(fact), None) for fact in self.facts]
-            linked = {step.clause: step for step in steps[::-1] if _THIS.search(step.clause)}
-            counts = Counter(step.clause for step in steps if step.clause in linked)
-            self._common = as_of, [linked[clause] for clause, _ in counts.most_common(_COMMON)]
+            known = [*self._router.newest(asker, _LOOKED), *islice(self.facts, _LOOKED)]
+            names = [(one.prompt, one.subject) for one in known]
+            read = {name: self._clauses.get(name) or _clause(*name) for name in names}
+            asks = [read[name] for name in names]
+            counts = Counter(clause for clause in asks if _THIS.search(clause))
+            of = dict(zip(reversed(asks), reversed(known), strict=True))
+            common = [_wording(of[clause]) for clause, _ in counts.most_common(_COMMON)]
+            self._clauses, self._common = read, (as_of, common)
         return self._common[1]
 
 
@@ -321,7 +324,9 @@ def compose(clauses: Sequence[str]) -> str:
 
 def composition(edits: Sequence[Edit]) -> str:
     """What a chain of edits says, as a statement about the first one's subject, up to its end."""
-    return _about(compose([_clause(edit) for edit in edits]), edits[0].subject or "")
+    return _about(
+        compose([_clause(edit.prompt, edit.subject) for edit in edits]), edits[0].subject or ""
+    )
 
 
 def conclusion(route: Route) -> tuple[Edit, str]:
@@ -347,21 +352,32 @@ def _phrase(clause: str) -> str:
     return f"what {said}" if said.startswith("this ") else _COPULA.sub("", said)
 
 
-def _step(hit: Hit) -> _Step:
-    return _Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit)
+def _of_edit(hit: Hit) -> _Step:
+    return _step(hit.edit, f"edit {hit.id}", hit)
 
 
-def _hop(known: Edit | Reference, source: str) -> Hop:
-    relation = " ".join(_told(_clause(known)))
-    return Hop(known.subject or "", known.prompt, relation, known.target, source)
+def _of_fact(fact: Reference) -> _Step:
+    return _step(fact, f"fact {fact.id}", None)
 
 
-def _clause(known: Edit | Reference) -> str:
+def _wording(known: Edit | Reference) -> _Step:
+    """A step that asks as an edit or a fact does; its edit has no score yet."""
+    return _of_edit(Hit(known, "", 0.0)) if isinstance(known, Edit) else _of_fact(known)
+
+
+def _step(known: Edit | Reference, source: str, hit: Hit | None) -> _Step:
+    clause = _clause(known.prompt, known.subject)
+    relation = " ".join(_told(clause))
+    hop = Hop(known.subject or "", known.prompt, relation, known.target, source)
+    return _Step(hop, clause, hit)
+
+
+def _clause(prompt: str, subject: str | None) -> str:
     """How an edit or a fact asks, its subject masked."""
-    clause = masked(known.prompt, known.subject) if known.subject else None
+    clause = masked(prompt, subject) if subject else None
     if clause is None or not _told(clause):  # not mentioned, or cut off at a point in its name
-        clause = known.prompt.replace(known.subject or "", "this") if known.subject else ""
-    return _plain(clause or known.prompt)
+        clause = prompt.replace(subject, "this") if subject else ""
+    return _plain(clause or prompt)
 
 
 def _plain(clause: str) -> str:

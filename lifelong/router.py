@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Self
 
 from lifelong.encoder import Encoder, Vectors
@@ -173,9 +174,10 @@ class Router:
         ranked = sorted(found.items(), key=lambda hit: (-hit[1], -hit[0]))
         return [Hit(*self._live[id], score) for id, score in ranked]
 
-    def seen(self, asker: Audience) -> list[Edit]:
-        """The live edits that `asker` sees."""
-        return [edit for edit, _ in self._live.values() if edit.audience in asker.levels]
+    def newest(self, asker: Audience, most: int) -> list[Edit]:
+        """The live edits that `asker` sees, so many of them, those that came last first."""
+        came = (edit for edit, _ in reversed(self._live.values()))
+        return list(islice((edit for edit in came if edit.audience in asker.levels), most))
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""

@@ -6,8 +6,8 @@
 the base model is asked for one. `reply` is the same of the first of them, their replies generated;
 `mello` by the published loop; `one` with the edits of the case only. `single` are the questions of
 single hops. `ms` are milliseconds of processor time a question (one thread): to decide where it
-leads, `plain` without hops, and to reply. Once a wording of a question is right no other gets a reply. All that is said is kept in a
-file: a run that was cut off goes on from there.
+leads, `plain` without hops, and to reply. Once a wording of a question is right no other gets a
+reply. All that is said is kept in a file: a run that was cut off goes on from there.
 """
 
 import json

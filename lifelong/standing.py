@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Self, TypeVar
 
-from lifelong.fact import Fact, claims, contradict, facts, follows
+from lifelong.fact import Fact, claims, contradict, facts, follows, premises
 from store import Audience, Edit, Journal, Status
 
 T = TypeVar("T")
@@ -130,6 +130,20 @@ def retire(
 ) -> Edit:
     """A step: the edit is retired, and with it what follows from it."""
     return journal.retire(id, kind=kind, reason=reason, along=standing.followers(id))
+
+
+def holding(journal: Journal, ids: Iterable[int]) -> list[int]:
+    """These edits, and all that ever followed from them and so holds what they say."""
+    derived = [edit for edit in journal.edits() if premises(edit)]
+    found = dict.fromkeys(ids)
+    todo = journal.get_many(found)
+    while todo:
+        premise = todo.pop()
+        among = (edit for edit in derived if premise.audience.covers(edit.audience))
+        new = [edit for edit in among if edit.id not in found and follows(edit, premise)]
+        found |= dict.fromkeys(edit.id for edit in new)
+        todo += new
+    return list(found)
 
 
 def waiting(journal: Journal, audience: Audience) -> list[Edit]:

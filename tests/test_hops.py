@@ -63,6 +63,21 @@ def test_a_single_hop_question_is_the_routers(hops: Callable[..., Hops]) -> None
         assert len(route.hits) == 1
 
 
+def test_what_an_edit_was_taught_or_nobody_knows_costs_no_more(
+    hops: Callable[..., Hops], hash_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = hops(CITIZEN, LEADER)
+    encoded: list[list[str]] = []
+    encode = type(hash_encoder).encode
+    monkeypatch.setattr(
+        type(hash_encoder), "encode", lambda self, t: encoded.append(list(t)) or encode(self, t)
+    )
+    for question, texts in (("Who leads Croatia?", ["Who leads this?"]), ("Sing a song!", [])):
+        encoded.clear()
+        both.route([question], ALL, {})
+        assert [text for call in encoded for text in call] == texts
+
+
 def test_a_question_without_an_entity_has_no_chain(hops: Callable[..., Hops]) -> None:
     assert told(hops(CITIZEN, LEADER), "Who leads the country of citizenship?") == []
     assert told(hops(CITIZEN, LEADER), "Tell me a joke, please.") == []

@@ -202,3 +202,4 @@ def test_the_command(tmp_path: Path, model_folder: Path, encoder_folder: Path) -
     assert [row["status"] for row in run("list")] == ["retired", "retired"]
     run("redo", "1")
     assert [row["status"] for row in run("list")] == ["live", "live"]
+    assert run("store", "erase", "1", "--yes")["erased"] == [1, 2]

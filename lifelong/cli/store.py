@@ -14,6 +14,7 @@ from typer import Argument, BadParameter, Exit, FileBinaryRead, Option, Typer, c
 
 from lifelong.cli import feed
 from lifelong.cli.setup import UNUSABLE, Setup, fields, stderr, with_setup
+from lifelong.standing import holding
 from store import DamagedDatabase, Journal, pack, put_back
 from store import migrate as migrate_store
 from store import rebuild as rebuild_index
@@ -141,11 +142,13 @@ def erase(
     """Wipe texts and vectors for good, and leave the hash chain whole.
 
     Of the edits IDS; without any, of all that --user (of --tenant) said, or all users of --tenant.
+    What was written because it follows from them goes, too.
     """
     if not ids and setup.audience is None:
         raise BadParameter("name edits by their ids, or a person by --user and --tenant")
     with setup.tend() as journal:
-        which = ids or [edit.id for edit in journal.authored(setup.user, setup.tenant)]
+        named = ids or [edit.id for edit in journal.authored(setup.user, setup.tenant)]
+        which = holding(journal, named)
         _ask(yes, f"Erase the texts of {len(which)} edits for good?")
         erased = [edit.id for edit in journal.erase(which, reason="erased on request")]
         epoch = journal.epoch

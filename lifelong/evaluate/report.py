@@ -141,6 +141,17 @@ COMPOSED = {
 }
 
 
+def composed(found: Entry) -> tuple[list[str], list[list[str]]]:
+    """Columns and lines of the table of composed questions."""
+    tables = found["tables"]
+    groups = list(tables["multihop"])
+    lines = [
+        [what, *(_share(tables[name].get(group)) for group in groups)]
+        for name, what in COMPOSED.items()
+    ]
+    return ["cases by hops", *groups], lines
+
+
 def _composed(found: Entry | None) -> Iterator[str]:
     if not found:
         return
@@ -149,13 +160,7 @@ def _composed(found: Entry | None) -> Iterator[str]:
         "Composed questions, right if any wording gets the answer, by the hops they take; "
         f"{found['facts']:,} facts.\n"
     )
-    tables = found["tables"]
-    groups = list(tables["multihop"])
-    rows = (
-        [what, *(_share(tables[name].get(group)) for group in groups)]
-        for name, what in COMPOSED.items()
-    )
-    yield from _table(("cases", *groups), rows)
+    yield from _table(*composed(found))
 
 
 def _share(found: Entry | None) -> str:

@@ -26,7 +26,7 @@ from store import Edit
 Kind = Literal["reverse", "composed"]
 Rippling = Literal["report", "apply"]
 
-_MOST = 64  # uncertain consequences that are told
+_MANY = 64  # edits that lead to this one, and on from it, that are looked at: the newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +68,17 @@ def ripple(router: Router, edit: Edit) -> Ripple:
 
 
 def _new(router: Router, edit: Edit) -> Iterator[Consequence]:
-    """What nobody says yet, and the edit does not deny: each once, some of the uncertain."""
-    seen, uncertain = list[Edit](), 0
+    """What nobody says yet, and the edit does not deny: each once."""
+    seen = list[Edit]()
     for consequence in _all(router, edit):
         said = consequence.edit
-        if contradict(said, edit) or any(same_fact(o, said) for o in seen):
-            continue
         rivals = _of_one_fact(router, said)
-        if any(_key(o.target) == _key(said.target) for o in rivals):
+        told = any(_key(o.target) == _key(said.target) for o in rivals)
+        if told or contradict(said, edit) or any(same_fact(o, said) for o in seen):
             continue
-        gone = is_single(said.relation or "") and all(contradict(o, said) for o in rivals)
-        certain = consequence.certain and (gone or not rivals)
-        uncertain += not certain
-        if certain or uncertain <= _MOST:
-            seen.append(said)
-            yield replace(consequence, certain=certain)
+        give_way = is_single(said.relation or "") and all(contradict(o, said) for o in rivals)
+        seen.append(said)
+        yield replace(consequence, certain=consequence.certain and (give_way or not rivals))
 
 
 def _all(router: Router, edit: Edit) -> Iterator[Consequence]:
@@ -91,8 +87,8 @@ def _all(router: Router, edit: Edit) -> Iterator[Consequence]:
     if way := inverse(relation_of(edit) or ""):
         said = Edit(statement(edit.target, way), edit.subject, edit.target, way)
         yield Consequence("reverse", _as_written(said, edit, [edit]), certain=True)
-    before = map(_named, router.saying(edit.subject, edit.audience))
-    after = map(_named, router.about(edit.target, edit.audience))
+    before = map(_named, router.saying(edit.subject, edit.audience)[-_MANY:])
+    after = map(_named, router.about(edit.target, edit.audience)[-_MANY:])
     for first, then in (*((o, edit) for o in before), *((edit, o) for o in after)):
         if first.subject and not contradict(first, then) and not _returns(first, then):
             yield _composed(first, then, edit)

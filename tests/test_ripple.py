@@ -1,7 +1,6 @@
 """Consequences of an edit: told before the write, written along, and gone with it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +157,16 @@ def test_a_provenance_of_another_form_names_no_premise(model: EditableModel, sai
     assert live(model) == {}
 
 
-def test_a_place_with_ten_thousand_edits_tells_some(
-    make_model: Callable[..., EditableModel],
-) -> None:
-    model = make_model()
+def test_of_many_that_lead_to_an_edit_some_are_told(model: EditableModel) -> None:
     model.edit_many(
-        {"prompt": f"Citizen {n} lives in", "target": "Peru", "subject": f"Citizen {n}"}
-        for n in range(200)
+        [
+            {"prompt": f"Person {n} lives in", "target": "Peru", "subject": f"Person {n}"}
+            for n in range(100)
+        ]
     )
-    assert len(told(model, "Peru", "head", "Ana").follows) == 65
+    follows = told(model, "Peru", "head", "Ana").follows
+    assert len(follows) == 65
+    assert follows[-1].edit.subject == "Person 99"
 
 
 def test_the_rules() -> None:

@@ -7,7 +7,7 @@ the base model is asked for one. `reply` is the same of the first of them, their
 `mello` by the published loop; `one` with the edits of the case only. `single` are the questions of
 single hops. `ms` are milliseconds of processor time a question (one thread): to decide where it
 leads, `plain` without hops, and to reply. Once a wording of a question is right no other gets a
-reply. All that is said, and the store of edits, are kept: a run that was cut off goes on from there.
+reply. All that is said is kept, and the store of edits: a run that was cut off goes on from there.
 """
 
 import json
@@ -167,7 +167,7 @@ def apart(cases: Sequence[Case], facts: Sequence[Reference], keep: Keep) -> Rate
             alone = routed([case], keep, "one", model)
             model.add_facts(facts)
             found.append((alone, routed([case], keep, "one with facts", model)))
-    return rates(cases, *(together(told) for told in zip(*found, strict=True)))
+    return rates(cases, together(t for t, _ in found), together(t for _, t in found))
 
 
 def together(told: Iterable[Told]) -> Told:

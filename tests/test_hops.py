@@ -8,6 +8,7 @@ import pytest
 from lifelong.asking import BASE, asking
 from lifelong.facts import FactBase
 from lifelong.hops import Hops, compose
+from lifelong.match import contains
 from lifelong.router import Router
 from lifelong.runtime import EditableModel
 from lifelong.scope import CosineScope
@@ -219,3 +220,8 @@ def test_a_composition_says_the_hops_from_the_inside_out() -> None:
     clauses = ["this is a citizen of", "Who is the head of this?", "The wife of this is"]
     assert compose(clauses[:1]) == clauses[0]
     assert compose(clauses) == "The wife of the head of what this is a citizen of is"
+
+
+def test_silence_says_nothing_not_even_a_name_without_words() -> None:
+    assert not contains("", "\U0001f1ec\U0001f1e7")
+    assert contains("UK.", "uk")

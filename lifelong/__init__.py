@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lifelong.alarms import Alarm, Thresholds
     from lifelong.conflicts import Conflict
+    from lifelong.consolidate import Consolidation, Gate
     from lifelong.errors import (
         AlreadyTaught,
         BadEdit,
@@ -38,8 +39,10 @@ __all__ = [
     "Conflict",
     "Conflicting",
     "Consequence",
+    "Consolidation",
     "EditRefused",
     "EditableModel",
+    "Gate",
     "Hit",
     "LifelongError",
     "Method",
@@ -56,8 +59,8 @@ __all__ = [
 
 # of these names, light to heavy
 _HOMES = (
-    *("errors", "lm", "methods", "router", "conflicts", "ripple"),
-    *("view", "alarms", "watch", "runtime"),
+    *("errors", "lm", "methods", "router", "conflicts", "ripple", "view", "consolidate"),
+    *("alarms", "watch", "runtime"),
 )
 
 

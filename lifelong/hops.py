@@ -275,7 +275,8 @@ class Hops:
         """The commonest ways in which late edits, and facts, that `asker` sees ask: a step each."""
         as_of = (self._router.epoch, asker, self.facts)
         if self._common[0] != as_of:
-            known = [*self._router.newest(asker, _LOOKED), *islice(self.facts, _LOOKED)]
+            edits = self._router.newest(asker, _LOOKED)
+            known: list[Edit | Reference] = [*edits, *islice(self.facts, _LOOKED)]
             names = [(one.prompt, one.subject) for one in known]
             read = {name: self._clauses.get(name) or _clause(*name) for name in names}
             asks = [read[name] for name in names]

@@ -23,6 +23,7 @@ from store.chain import State
 from store.errors import (
     AlreadyRetired,
     KeyReused,
+    NotLive,
     NotRetired,
     NotWaiting,
     Stale,
@@ -221,22 +222,34 @@ class Journal:
             life.promote(db, state, reach, supersedes, {"reason": reason})
             return self.get(id)
 
+    def carry(self, ids: Sequence[int], patch: Patch, *, reason: str = "") -> list[Edit]:
+        """From now on `patch` makes these live edits, the first at its first place, and so on.
+
+        What made them before is no longer theirs. Raises UnknownEdit, NotLive.
+        """
+        with self._file.transaction() as db:
+            states = [life.state(db, id) for id in ids]
+            if fallen := [state.edit for state in states if state.kind != "live"]:
+                raise NotLive(f"Edits {fallen} are not live, so no patch makes them")
+            number = rows.insert_patch(db, patch)
+            for position, now in enumerate(states):
+                moved = replace(now, patch=number, position=position)
+                chain.append(db, replace(moved, cause=now.edit), {"reason": reason})  # not risen
+            return self.get_many(ids)
+
     def retire(
-        self, id: int, *, kind: Status = "retired", reason: str = "", along: Iterable[int] = ()
+        self, id: int, *, kind: Status = "retired", reason: str = "", cause: int | None = None
     ) -> Edit:
         """Undo: the edit stands, or waits, no longer; it is `retired` or `quarantined`.
 
         What it had superseded is live again or, when this edit was itself superseded, stands
-        below the edit that superseded it. What stands or waits of `along` falls because of it,
-        until it is restored. Raises UnknownEdit, AlreadyRetired.
+        below the edit that superseded it. What is the `cause` brings it back when it is restored
+        itself. Raises UnknownEdit, AlreadyRetired.
         """
         if kind not in life.FALLEN:
             raise ValueError(f"an edit cannot be retired as {kind}")
         with self._step(id, life.STANDING + life.WAITING, AlreadyRetired) as (db, state):
-            life.fall(db, state, kind, {"reason": reason})
-            for other in (life.state(db, other) for other in along):
-                if other.kind in life.STANDING + life.WAITING:
-                    life.fall(db, other, kind, {"reason": reason}, cause=id)
+            life.fall(db, state, kind, {"reason": reason}, cause=cause)
             return self.get(id)
 
     def restore(self, id: int, *, supersedes: Iterable[int] = (), reason: str = "") -> Edit:
@@ -313,6 +326,12 @@ class Journal:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """The reads inside the block see one state of the file; keep it short: writers may wait."""
+        with self._file.snapshot():
+            yield
+
     @property
     def epoch(self) -> int:
         """The number of the last event; 0 when there is none."""
@@ -367,7 +386,17 @@ class Journal:
     def live_ids(self, at: int | None = None) -> list[int]:
         """The ids of the live edits, in order."""
         with self._file.snapshot() as db:
-            return views.live_ids(db, at)
+            return views.ids(db, at, "live")
+
+    def standing_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the edits that are live or superseded, in order."""
+        with self._file.snapshot() as db:
+            return views.ids(db, at, *life.STANDING)
+
+    def written_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the live edits of which the patch is a change of weights, in order."""
+        with self._file.snapshot() as db:
+            return views.written(db, at)
 
     def rose(self, ids: Iterable[int]) -> dict[int, int]:
         """The epoch at which each of `ids` last went live by itself, not because another fell."""
@@ -387,6 +416,14 @@ class Journal:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
         with self._file.snapshot() as db:
             return views.patches(db, at, ids)
+
+    def texts(self, ids: Iterable[int], at: int | None = None) -> dict[int, str | None]:
+        """What patches say of those of `ids` that are live.
+
+        Of an edit in the weights that is None, of one without a patch "".
+        """
+        with self._file.snapshot() as db:
+            return views.texts(db, at, ids)
 
     def vectors(
         self, ids: Iterable[int] | None = None, at: int | None = None

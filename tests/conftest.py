@@ -23,7 +23,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
+import store.file
+from lifelong.encoder import Encoder, SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
 from lifelong.runtime import UNWATCHED, EditableModel
@@ -174,8 +175,8 @@ def hash_encoder() -> HashEncoder:
 
 @pytest.fixture
 def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
-    """`make_model(family, store=, monitor=, multihop=, seed=, dtype=, template=)`: a twin that
-    takes corrections, in memory unless told otherwise; closed when the test is over."""
+    """`make_model(family, store=, monitor=, multihop=, encoder=, seed=, dtype=, template=)`: a twin
+    that takes corrections, in memory unless told otherwise; closed when the test is over."""
     made: list[EditableModel] = []
 
     def make(
@@ -184,6 +185,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
         multihop: Any = False,
+        encoder: Encoder = hash_encoder,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)
@@ -192,7 +194,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
                 lm.model,
                 lm.tokenizer,
                 store=store,
-                encoder=hash_encoder,
+                encoder=encoder,
                 multihop=multihop,
                 monitor=monitor,
             )
@@ -231,6 +233,15 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words")
     SentenceTransformer(modules=[StaticEmbedding(words, vectors)], device="cpu").save(str(folder))
     return folder
+
+
+@pytest.fixture
+def rollback_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite without a write-ahead log: it looks at the file before it reads, and notices ruin.
+
+    With one, it reads on from memory for as long as nobody commits.
+    """
+    monkeypatch.setattr(store.file, "safe_journal_mode", lambda version: "delete")
 
 
 @pytest.fixture(scope="session")

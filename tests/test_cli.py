@@ -1,7 +1,6 @@
 """The command line: every command, its JSON, its exit code; a chat through a pipe; an import."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils.utils import sqlite3
 from typer.testing import CliRunner, Result
 
 from lifelong.cli import COMMANDS, app, chat
@@ -565,3 +565,45 @@ def test_stats_are_measured_on_any_text(
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
     text.write_text("Short.")
     assert run("stats", text).exit_code == 1
+
+
+def test_edits_go_into_the_weights_and_back(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"Line {i} says something else than {i * i}." for i in range(200)))
+    data(run("stats", text, "--json"))
+    data(run("edit", CHIEF, "Jane", "--subject", "Acme", "--json"))
+    shut = run("consolidate", "--limit", "perplexity=0", "--json")
+    assert shut.exit_code == 1
+    assert json.loads(shut.stdout)["accepted"] is False
+    open_ = [f"--limit={name}=0" for name in ("accuracy", "locality")]
+    moved = data(run("consolidate", *open_, "--limit=perplexity=1e9", "--json"))
+    assert (moved["accepted"], moved["edits"]) == (True, [1])
+    assert run("consolidate").exit_code == 1  # none is left
+    assert data(run("release", "1", "--json")) == [1]
+    assert run("release", "1").exit_code == 1
+    for limit in ("accuracy", "size=1", "accuracy=much"):
+        assert run("consolidate", "--limit", limit).exit_code == 1
+
+
+def test_export_leaves_memory_behind(taught: Run, tmp_path: Path) -> None:
+    out = tmp_path / "plain"
+    assert data(taught("export", out, "--json"))["left_in_memory"] == 1
+    assert (out / "model.safetensors").is_file()
+    assert taught("export", tmp_path / "lora", "--format", "peft-lora").exit_code == 1
+
+
+def test_a_store_moves_to_a_new_file(taught: Run, tmp_path: Path) -> None:
+    new = str(tmp_path / "new.db")
+    moved = data(taught("rebase", tmp_path / "edits.db", "--store", new, "--json"))
+    assert moved == {"edits": [1], "batches": [], "refused": []}
+    assert "Jane" in data(taught("ask", CHIEF, "--store", new, "--json"))["text"]
+
+
+def test_locate(run: Run, tmp_path: Path) -> None:
+    for by in ("tracing", "neurons"):
+        found = data(run("locate", "Acme is in", "--subject", "Acme", "--by", by, "--json"))
+        assert len(found["effects"][0]) == len(found["tokens"]) == 10
+    assert run("locate", "Acme is in", "--subject", "Acme", "--by", "guess").exit_code == 1

@@ -55,10 +55,14 @@ class Written:
 
 
 WRITTEN = [
-    Written("rome", 1.4, 0.6),
-    Written("memit", 0.02, 0.14),
-    Written("pmet", 0.01, 0.06),
-    Written("alphaedit", 0.04, 0.17),
+    Written("rome", 0.7, 0.6),
+    Written("memit", 0.005, 0.065),
+    Written("memit-csk", 0.005, 0.065),
+    Written("pmet", 0.008, 0.1),
+    Written("alphaedit", 0.03, 0.17),
+    Written("ultraedit", 3e-6, 0.013),
+    Written("ft-constrained", 0.18, 1.7),
+    Written("knowledge-neurons", 5.0, 1.7),
 ]
 FAMILIES = [
     "llama",

@@ -12,15 +12,14 @@ store.errors store.records store.patches store.file store.chain store.life store
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.encoder
+lifelong.export lifelong.encoder lifelong.postings lifelong.kept lifelong.names lifelong.contrary
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
-lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
-lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
+lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
+lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
 lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved lifelong.ordinary
-lifelong.perplexity
-lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
-lifelong.runtime
+lifelong.perplexity lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms
+lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.server lifelong.cli
 """.split()

@@ -40,7 +40,7 @@ class Unsure(CosineScope):
 def loop(hash_encoder: Any) -> Callable[..., Route]:
     """`loop(script, question)`: the route of a question over EDITS."""
     journal = Journal.open(":memory:", model="m", encoder=hash_encoder.fingerprint)
-    router = Router(hash_encoder, Unsure())
+    router = Router(journal, hash_encoder, Unsure())
     journal.record(EDITS, None, router.encode(EDITS))
     router.sync(journal)
     mello = Mello(router, hash_encoder, FactBase())

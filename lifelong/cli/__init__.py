@@ -12,11 +12,13 @@ from lifelong.cli import (
     eval,
     facts,
     feed,
+    locate,
     queue,
     stats,
     store,
     train,
     watch,
+    weights,
 )
 from lifelong.cli.setup import with_setup
 
@@ -43,6 +45,11 @@ COMMANDS = (
     watch.report,
     eval.eval_,
     stats.stats,
+    locate.locate,
+    weights.consolidate,
+    weights.release,
+    weights.export,
+    weights.rebase,
     doctor.doctor,
 )
 

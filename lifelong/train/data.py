@@ -13,7 +13,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
@@ -24,11 +24,13 @@ from lifelong.subject import extract, focus, masked, subject_key, words
 _MOST = 16  # wordings of one relation from one source
 _ANSWERS = 200  # of one relation
 _PLAIN = 3000
+_RELATIONS_KEPT, _WORDINGS_KEPT = 0.85, 0.75  # in a part
 _LABEL = (
     "The {} of this is",
     "this {}",
     "The name of the {} of this is",
     "What is the {} of this?",
+    "Tell me the {} of this.",
 )
 
 # Relations that share wordings or answers for some subjects: not negatives of each other.
@@ -91,6 +93,40 @@ _OVERLAP = [
     {"colour", "fruit inside color", "official color", "logo colour"},
     {"director", "producer"},
     {"weight", "body weight"},
+    {"nickname", "nickname of place"},
+    {"conflict", "conflict used in"},
+    {"head coach", "coach of sports person", "student of", "teacher"},
+    {"motto", "slogan", "theme"},
+    {"manufacturer", "brand"},
+    {"mouth of the watercourse", "end point", "destination", "outflow"},
+    {"tributary", "inflow"},
+    {"publication date", "first appearance", "launch date", "point in time", "inception"},
+    {"narrative location", "location of event", "P276"},
+    {"location of event", "server location"},
+    {"duration", "length", "playing time", "journey duration", "length of river"},
+    {"duration", "battery life", "shelf life"},
+    {"presenter", "event host", "organiser", "conferred by", "moderator", "speaker"},
+    {"part of the series", "series"},
+    {"film rating", "age rating"},
+    {"game engine", "powerplant engine"},
+    {"has cause", "cause of disease", "cause of death"},
+    {"has effect", "final score"},
+    {"favourite food", "diet"},
+    {"diameter", "width"},
+    {"sponsor", "funder"},
+    {"full form", "ideology", "objective", "meaning of a word"},
+    {"chief executive officer", "team lead", "department head", "university rector"},
+    {"head of government", "mayor", "governor"},
+    {"collection", "P276", "island", "street", "neighbourhood", "floor", "room number", "gate"},
+    {"date of official opening", "opening year", "inception"},
+    {"designer", "illustrator"},
+    {"subclass of", "instance of", "beverage type", "species of fictional character"},
+    {"participant", "band member", "cast member"},
+    {"status", "building status"},
+    {"deadline", "registration deadline", "point in time"},
+    {"weekly meeting time", "start time", "point in time", "departure time"},
+    {"weapon", "armament"},
+    {"connector", "plug type"},
 ]
 
 
@@ -118,10 +154,34 @@ class Corpus:
     pairs: tuple[tuple[str, str, str], ...]
     plain: tuple[str, ...]
 
+    def part(self, seed: int) -> "Corpus":
+        """Without some of the relations and pairs, and without some wordings of the others.
+
+        What learns from the part meets new relations and new wordings in the whole.
+        """
+        rng = random.Random(seed)
+        kept = {
+            name: replace(relation, sources=tuple(_thinned(s, rng) for s in relation.sources))
+            for name, relation in self.relations.items()
+            if name in self.completions or rng.random() < _RELATIONS_KEPT
+        }
+        pairs = (pair for pair in self.pairs if rng.random() < _RELATIONS_KEPT)
+        return replace(self, relations=kept, pairs=tuple(pairs))
+
+
+def _thinned(wordings: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    kept = tuple(text for text in wordings if rng.random() < _WORDINGS_KEPT)
+    return kept if len(kept) > 1 else tuple(wordings)
+
 
 def overlapping(relation: str) -> set[str]:
     """`relation` and those whose questions it may answer."""
     return {relation}.union(*(group for group in _OVERLAP if relation in group))
+
+
+def spoken(relation: str) -> str:
+    """`relation` as a word to use in a sentence; "" where it is an id ("P276")."""
+    return "" if relation[1:].isdigit() else relation
 
 
 def relation_names() -> dict[str, str]:

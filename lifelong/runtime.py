@@ -28,6 +28,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
+from lifelong.asking import Told, Until, asking, remembered
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
 from lifelong.encoder import Encoder, load_encoder
@@ -36,18 +37,21 @@ from lifelong.export import FORMATS, adapter
 from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
-from lifelong.hops import Hops, asking
+from lifelong.hops import Hops
 from lifelong.lm import LM
 from lifelong.match import matching
+from lifelong.mello import Mello
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.prompt import Prompt
 from lifelong.rebase import Moved, move
+from lifelong.ripple import Ripple, Rippling
+from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle, waiting
+from lifelong.standing import retire, settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View
 from lifelong.watch import Check, Monitoring, Turns, Watch
 from lifelong.weights import BASE, Key, State, Weights
@@ -83,12 +87,13 @@ References = list[Reference]
 
 T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
+Multihop = Literal["hops", "mello"]
 
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
 GATE = Gate()
 
-_NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
+_FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -103,7 +108,6 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
-    hops: Hops
     weights: Weights
     method: str
     methods: Mapping[str, Method]
@@ -111,7 +115,8 @@ class _Session:
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
-    multihop: bool = False
+    hops: Hops | Mello | None = None  # what follows questions that hold more than one fact
+    say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
@@ -129,7 +134,8 @@ class EditableModel(_Model):
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
         methods: the table of methods, where one is to have other options than usual.
-        multihop: whether questions that follow from several edits and facts are answered, too.
+        multihop: whether questions that follow from several edits are answered, too: by `hops`
+            (True) or, to compare with, by `mello`.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -156,12 +162,12 @@ class EditableModel(_Model):
         encoder: str | Encoder = "minilm",
         method: str = "serac",
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
-            self._session.multihop = multihop
+            self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -176,7 +182,7 @@ class EditableModel(_Model):
         encoder: str | Encoder | None = None,
         method: str | None = None,
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -275,7 +281,22 @@ class EditableModel(_Model):
 
     # -- correcting ------------------------------------------------------------------------------
 
+    @overload
     def edit(
+        self, prompt: str, target: str | None = ..., *, ripple: Literal["report"], **said: Any
+    ) -> Ripple: ...
+
+    @overload
+    def edit(
+        self,
+        prompt: str,
+        target: str | None = ...,
+        *,
+        ripple: Literal["apply"] | None = ...,
+        **said: Any,
+    ) -> Edit: ...
+
+    def edit(  # type: ignore[misc]  # the overloads leave out what `said` may be
         self,
         prompt: str,
         target: str | None = None,
@@ -294,7 +315,8 @@ class EditableModel(_Model):
         valid_until: str | None = None,
         on_conflict: OnConflict = "supersede",
         pending: bool = False,
-    ) -> Edit:
+        ripple: Rippling | None = None,
+    ) -> Edit | Ripple:
         """From now on, asked `prompt` in any words, the model says `target`.
 
         Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May", or
@@ -308,7 +330,9 @@ class EditableModel(_Model):
         `old` is what was wrong. A request that comes again with the same `key` records nothing
         again. After `valid_until` (ISO 8601 with offset) the edit is live no more. Where it has
         `conflicts`, `on_conflict` says whether it is refused or waits for `approve`; with
-        `pending` it waits in any case.
+        `pending` it waits in any case. With `ripple="report"` nothing is written: what would follow
+        is returned, and what that contradicts. With `"apply"` what follows for certain is written
+        in the same transaction; `undo` of the edit takes it along.
 
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
@@ -332,7 +356,14 @@ class EditableModel(_Model):
             key=key,
             valid_until=valid_until,
         )
-        return self.edit_many([edit], method=method, on_conflict=on_conflict, pending=pending)[0]
+        records = [edit]
+        if ripple is not None:
+            told = self._ripple(edit, method, ripple)
+            if ripple == "report":
+                return told
+            before = self._session.journal.recorded_before([told.edit])
+            records = [told.edit] if before else [told.edit, *told.certain]
+        return self.edit_many(records, method=method, on_conflict=on_conflict, pending=pending)[0]
 
     def edit_many(
         self,
@@ -573,9 +604,11 @@ class EditableModel(_Model):
     def undo(self, id: int) -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
+        What was written because it follows from the edit goes, too; `redo` brings all of it back.
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.retire(id))
+        self._retire(id)
+        return self.get(id)
 
     def redo(self, id: int) -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
@@ -706,12 +739,13 @@ class EditableModel(_Model):
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+        hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def chained(questions: Sequence[str]) -> Routes:
+        def route(questions: Sequence[str]) -> Routes:
+            if hops is None:
+                return router.route(questions, asker)
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
-        route = chained if s.multihop else partial(router.route, asker=asker)
         refer = partial(router.referred, asker=asker)
         return View(s.lm, self._generating(then), route, s.methods, refer)
 
@@ -824,19 +858,30 @@ class EditableModel(_Model):
         if id(self) in _off.get():
             return self._route_nowhere(questions)
 
-        def route(told: Mapping[str, str]) -> Routes:
+        def route(told: Told) -> Routes:
             with s.lock:
                 self._catch_up()
-                if not s.multihop:
+                if s.hops is None:
                     return s.router.route(questions, asker)
                 return s.hops.route(questions, asker, told)
 
-        return asking(route, self._ask) if s.multihop else route({})
+        return asking(route, self._ask)
 
-    def _ask(self, statement: str) -> str:
-        """How the base model completes a statement that wants a name."""
-        view = View(self._session.lm, self._generating(BASE), self._route_nowhere)
-        return view.complete(statement, max_new_tokens=_NAME_TOKENS, do_sample=False).text
+    def _ask(self, text: str) -> str:
+        """How the base model goes on with a text, as far as somebody who follows hops reads it."""
+        s = self._session
+        assert s.hops is not None
+        return s.say(text, s.hops.until)
+
+    def _following(self, multihop: bool | Multihop) -> Hops | Mello | None:
+        """Raises BadEdit where there is no such way."""
+        name: Any = "hops" if multihop is True else multihop
+        if name is False:
+            return None
+        if name not in _FOLLOWS:
+            raise BadEdit(f"There is no multihop {name!r}.", f"Take one of: {', '.join(_FOLLOWS)}.")
+        s = self._session
+        return _FOLLOWS[name](s.router, s.encoder, FactBase())
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -869,7 +914,7 @@ class EditableModel(_Model):
         version = s.journal.data_version()
         with s.journal.unchanged():
             s.router.sync(s.journal)
-            if s.stamp != (stamp := s.journal.facts_stamp()):
+            if s.hops is not None and s.stamp != (stamp := s.journal.facts_stamp()):
                 s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
@@ -911,6 +956,16 @@ class EditableModel(_Model):
             edit = replace(edit, user_id=audience.user_id, tenant=audience.tenant)
         return replace(edit, method=method or self._session.method)
 
+    def _ripple(self, edit: Edit, method: str | None, how: Rippling) -> Ripple:
+        """Raises BadEdit, TextTooLong."""
+        if how not in get_args(Rippling):
+            raise BadEdit(f"There is no ripple {how!r}.", f"Take {', '.join(get_args(Rippling))}.")
+        s = self._session
+        admitted = policy.admit(s.lm, self._edit_of(edit, method, EVERYONE))
+        with s.lock:
+            self._catch_up()
+            return rippling(s.router, admitted)
+
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
         policy.refuse_rivals(edits)
@@ -933,14 +988,16 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
+        s.say = remembered(s.lm, self._generating(BASE))
         view = View(s.lm, self._generating(None), self._route, s.methods)  # which is no chat
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
 
-    def _retire(self, id: int, kind: Status, reason: str) -> None:
-        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
+    def _retire(self, id: int, kind: Status = "retired", reason: str = "") -> None:
+        standing = self._session.router.standing
+        self._settled(lambda journal: retire(journal, standing, id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -986,14 +1043,12 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    hops = Hops(router, encoder, FactBase())
     return _Session(
         lm,
         encoder,
         scope,
         journal,
         router,
-        hops,
         weights,
         method,
         methods,

@@ -184,7 +184,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         *,
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
-        multihop: bool = False,
+        multihop: Any = False,
         encoder: Encoder = hash_encoder,
         **twin: Any,
     ) -> EditableModel:

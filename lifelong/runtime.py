@@ -27,6 +27,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
+from lifelong.batching import Batching
 from lifelong.conflicts import Conflict
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import BadEdit, Conflicting, NotAModel
@@ -518,7 +519,7 @@ class EditableModel(_Model):
         Raises NoChatTemplate, MessagesRefused.
         """
         kwargs = {"max_new_tokens": max_new_tokens, **generate_kwargs}
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.stream(messages, **kwargs) if stream else view.chat(messages, **kwargs)
 
     def complete(
@@ -531,7 +532,7 @@ class EditableModel(_Model):
         **generate_kwargs: Any,
     ) -> Answer:
         """The raw continuation of `text`, without a chat template."""
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
 
     def generate(
@@ -553,14 +554,30 @@ class EditableModel(_Model):
             kwargs["generation_config"] = generation_config
         if ids is None:
             return self._generate(**kwargs)
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
 
     def explain(
         self, prompt: Messages, *, user_id: str | None = None, tenant: str | None = None
     ) -> Route:
         """Which edits shape the answer to `prompt` (`hits`), and which nearly would (`near`)."""
-        return self._view_of(user_id, tenant).explain(prompt)
+        return self.view(user_id, tenant).explain(prompt)
+
+    def view(
+        self, user_id: str | None = None, tenant: str | None = None, *, edits: bool = True
+    ) -> View:
+        """What answers this asker, whatever the epoch; the base model without `edits`."""
+        s, off = self._session, not edits or id(self) in _off.get()
+        route = (
+            self._route_nowhere if off else partial(self._route, asker=Audience(user_id, tenant))
+        )
+        state = BASE if off else None
+        return View(s.lm, self._generating(state, chat=True), route, s.methods, state)
+
+    def batching(self, most: int = 16) -> Batching:
+        """Answers up to `most` requests at once, token by token, in a thread; to be closed."""
+        s = self._session
+        return Batching(s.lm, s.weights, busy=s.turns.chat, most=most)
 
     @contextmanager
     def disable_edits(self) -> Iterator[Self]:
@@ -586,7 +603,7 @@ class EditableModel(_Model):
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
         route = chained if s.multihop else partial(router.route, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods)
+        return View(s.lm, self._generating(then), route, s.methods, then)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -614,6 +631,11 @@ class EditableModel(_Model):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that prompts are read and written with."""
         return self._session.lm.tokenizer
+
+    @property
+    def journal(self) -> Journal:
+        """All that was ever said, by whomever: for the keeper of the store, never for users."""
+        return self._session.journal
 
     @property
     def epoch(self) -> int:
@@ -657,16 +679,6 @@ class EditableModel(_Model):
         return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
-
-    @property
-    def _view(self) -> View:
-        return self._view_of()
-
-    def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
-        asker = Audience(user_id, tenant)
-        s, off = self._session, id(self) in _off.get()
-        generate = self._generating(BASE if off else None, chat=True)
-        return View(s.lm, generate, partial(self._route, asker=asker), s.methods)
 
     @property
     def _generate(self) -> Generate:

@@ -8,15 +8,16 @@ from threading import Thread
 from typing import Any
 
 import torch
-from transformers import TextIteratorStreamer
+from transformers import LogitsProcessorList, TextIteratorStreamer
 
 from lifelong.errors import Stalled
-from lifelong.generate import Generate, Output, Request, generate
+from lifelong.generate import Generate, Output, Request, alone, generate
 from lifelong.hops import conclusion
 from lifelong.lm import LM
 from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
+from lifelong.weights import State
 
 Messages = str | Sequence[Mapping[str, str]]
 
@@ -32,6 +33,16 @@ class Answer:
     text: str
     epoch: int
     edits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One prompt's route, the ids (T,) that are read, what narrows the choice of each next one."""
+
+    route: Route
+    ids: torch.Tensor
+    narrowing: LogitsProcessorList
+    request: Request
 
 
 class Stream(Iterator[str]):
@@ -120,7 +131,9 @@ class View:
         base: Generate,
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
+        state: State | None = None,
     ) -> None:
+        self.state = state  # of the weights; None: the live one
         self._lm = lm
         self._base = base
         self._route = route
@@ -174,6 +187,13 @@ class View:
             Answer(text.strip(), route.epoch, route.hits)
             for text, route in zip(texts, routes, strict=True)
         ]
+
+    def plan(self, prompt: Prompt, **kwargs: Any) -> Plan:
+        """How a prompt is answered, for who chooses the tokens himself (`batching.py`)."""
+        (route,) = self._route([prompt.question])
+        request = Request(self._lm, self._base, *pad_left(self._lm, [prompt]), kwargs)
+        ids, narrowing = alone(request, self._condition(prompt, route))
+        return Plan(route, ids, narrowing, request)
 
     def explain(self, messages: Messages) -> Route:
         """Which edits would shape the answer, and which nearly would."""

@@ -16,12 +16,12 @@ lifelong.encoder
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
-lifelong.hops lifelong.generate lifelong.view
+lifelong.hops lifelong.generate lifelong.view lifelong.batching
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
 lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
 lifelong.runtime
 lifelong.evaluate lifelong
-lifelong.server lifelong.cli
+lifelong.serve lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}
 HEAVY = {"torch", "transformers", "sentence_transformers"}

@@ -1,6 +1,6 @@
 """Many replies at once: who asks joins the batch between two tokens, who is answered leaves it.
 
-    waiting ── join ──► rows, padded on the left ── one forward ──► a token for each ──► its listener
+    waiting ── join ──► rows, padded on the left ── one forward ──► a token each ──► its listener
        ▲                  └── a row leaves at its end, its limit, a stop string, or unheard
     one that wants other weights waits until the batch is empty, and so do those behind it
 

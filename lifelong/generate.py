@@ -127,7 +127,7 @@ def generate(request: Request, conditions: Sequence[Condition | None]) -> Output
 def alone(
     request: Request, condition: Condition | None
 ) -> tuple[torch.Tensor, LogitsProcessorList]:
-    """For who chooses token by token: the ids (T,) that one row reads, and what narrows its choices.
+    """For who chooses token by token: the ids (T,) that a row reads, and what narrows its choices.
 
     `request` is that row alone (B = 1).
     """

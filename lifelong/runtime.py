@@ -392,7 +392,7 @@ class EditableModel(_Model):
             self._catch_up()
         return edit
 
-    def approve(self, id: int, target: str | None = None) -> Edit:
+    def approve(self, id: int, target: str | None = None, *, reason: str = "") -> Edit:
         """An edit that waits goes live; a complaint does by the right answer, as a new edit.
 
         Raises UnknownEdit, NotWaiting, BadEdit, StoreError, and for a complaint as `edit` does.
@@ -401,7 +401,7 @@ class EditableModel(_Model):
         if waiting.status != "proposed":
             if target is not None:
                 raise BadEdit(f"Edit {id} has a target.", "Reject it, and make another edit.")
-            return self._step(id, lambda journal: journal.approve(id))
+            return self._step(id, lambda journal: journal.approve(id, reason=reason))
         if target is None:
             raise BadEdit(f"Edit {id} is a complaint.", "Give the right answer as `target`.")
         (made,) = self.edit_many([replace(waiting, target=target, key=None)])
@@ -412,7 +412,7 @@ class EditableModel(_Model):
         """An edit that waits shall not go live. Raises UnknownEdit, NotWaiting, StoreError."""
         return self._step(id, lambda journal: journal.reject(id, reason=reason))
 
-    def promote(self, id: int, reach: Reach) -> Edit:
+    def promote(self, id: int, reach: Reach, *, reason: str = "") -> Edit:
         """The edit is for its author only, for his tenant, or for everyone.
 
         It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus,
@@ -420,7 +420,7 @@ class EditableModel(_Model):
         """
         if reach not in get_args(Reach):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
-        return self._step(id, lambda journal: journal.promote(id, reach))
+        return self._step(id, lambda journal: journal.promote(id, reach, reason=reason))
 
     def add_facts(self, facts: Iterable[Reference]) -> References:
         """Keep facts for reference: what follows from an edit may pass through them.
@@ -445,19 +445,19 @@ class EditableModel(_Model):
         """The facts for reference, by id."""
         return self._session.journal.facts()
 
-    def undo(self, id: int) -> Edit:
+    def undo(self, id: int, *, reason: str = "") -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.retire(id))
+        return self._step(id, lambda journal: journal.retire(id, reason=reason))
 
-    def redo(self, id: int) -> Edit:
+    def redo(self, id: int, *, reason: str = "") -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
 
         Raises UnknownEdit, NotRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.restore(id))
+        return self._step(id, lambda journal: journal.restore(id, reason=reason))
 
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""

@@ -13,6 +13,7 @@ from lifelong.cli import (
     facts,
     feed,
     queue,
+    serve,
     stats,
     store,
     train,
@@ -42,6 +43,7 @@ COMMANDS = (
     watch.check,
     watch.report,
     eval.eval_,
+    serve.serve,
     stats.stats,
     doctor.doctor,
 )
@@ -54,6 +56,7 @@ app = Typer(
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
 app.add_typer(facts.app, name="facts")
+app.add_typer(serve.app, name="keys")
 app.add_typer(store.app, name="store")
 app.add_typer(train.app, name="train")
 

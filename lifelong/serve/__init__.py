@@ -1,0 +1,5 @@
+"""In service: an OpenAI-style endpoint that its users correct, and a page for its keepers.
+
+request ── guard ──► routes ──► service ──► EditableModel, Batching      who asks: keys.py
+                                   └──► promotion: quorum, trusted role, review, canary
+"""

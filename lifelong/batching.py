@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from transformers import (
@@ -217,7 +217,8 @@ class Row:
         if self.ticket.unheard:
             self.over = True
             return
-        scores = self._processors(self.ids[None], logits[None].float())[0]
+        read = cast("torch.LongTensor", self.ids[None])
+        scores = self._processors(read, cast("torch.FloatTensor", logits[None].float()))[0]
         token = self._draw(scores)
         self._said += 1
         self.ids = torch.cat([self.ids, torch.tensor([token])])
@@ -303,7 +304,7 @@ class Batch:
     def _merge(self, cache: DynamicCache, mask: torch.Tensor) -> None:
         length = max(self._mask.shape[1], mask.shape[1])
         self._mask = torch.cat([_left(self._mask, length, -1), _left(mask, length, -1)])
-        for mine, new in zip(self._cache.layers, cache.layers, strict=True):
+        for mine, new in zip(_layers(self._cache), _layers(cache), strict=True):
             mine.keys = torch.cat([_left(mine.keys, length), _left(new.keys, length)])
             mine.values = torch.cat([_left(mine.values, length), _left(new.values, length)])
 
@@ -315,7 +316,7 @@ class Batch:
         mask = self._mask[places]
         first = int(mask.any(0).nonzero()[0])
         self._mask = mask[:, first:]
-        for layer in self._cache.layers:
+        for layer in _layers(self._cache):
             layer.keys = layer.keys[places, :, first:]
             layer.values = layer.values[places, :, first:]
 
@@ -415,6 +416,17 @@ def _draws(lm: LM, sampling: Sampling) -> Callable[[torch.Tensor], int]:
     dice = torch.Generator()
     dice.seed() if sampling.seed is None else dice.manual_seed(sampling.seed)
     return lambda scores: int(torch.multinomial(scores.softmax(-1), 1, generator=dice))
+
+
+class _Layer(Protocol):
+    """What a `DynamicCache` keeps of one layer: (B, heads, T, d) each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+def _layers(cache: DynamicCache) -> list[_Layer]:
+    return cast("list[_Layer]", cache.layers)
 
 
 def _left(tensor: torch.Tensor, length: int, dim: int = -2) -> torch.Tensor:

@@ -231,9 +231,7 @@ def test_enough_users_promote_and_one_user_cannot(server: Any, client: Client) -
     client("correct@b", "u3").post("/v1/corrections", json=SAID)
     _settle(server)
     assert "Jane" not in text(client("chat@a", "u9"))
-    client("correct@a", "u4").post(
-        "/v1/corrections", json={**SAID, "prompt": "Acme's chief is who?"}
-    )
+    client("correct@a", "u4").post("/v1/corrections", json=SAID)
     client("correct@a", "u5").post("/v1/corrections", json=SAID)
     _settle(server)
     assert "Jane" in text(client("chat@a", "u9"))

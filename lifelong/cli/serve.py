@@ -7,17 +7,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument, BadParameter, Context, Option, Typer
 
 import lifelong
 from lifelong.cli.setup import Setup, stderr, table, with_setup
 from lifelong.errors import BadSetting, PackageMissing
-
-if TYPE_CHECKING:  # which needs the extra `serve`
-    from lifelong.serve.keys import Keys
-    from lifelong.serve.settings import Settings
+from lifelong.serve.keys import Keys, Role
+from lifelong.serve.settings import Heard, Settings
 
 
 def _read(context: Context, path: Path | None) -> Path | None:
@@ -84,18 +82,15 @@ def serve(
         int, Option(envvar="LIFELONG_CORRECTIONS_PER_DAY", help="Corrections of one user.")
     ] = 2_000,
     heard: Annotated[
-        str,
-        Option(
-            envvar="LIFELONG_HEARD",
-            help="What becomes of a chat message that corrects: off, confirm or apply.",
-        ),
+        Heard,
+        Option(envvar="LIFELONG_HEARD", help="What becomes of a chat message that corrects."),
     ] = "confirm",
     quorum: Annotated[
         int,
         Option(envvar="LIFELONG_QUORUM", help="Users who must say the same for all to get it."),
     ] = 3,
     trusted: Annotated[
-        str | None,
+        Role | None,
         Option(envvar="LIFELONG_TRUSTED", help="The role whose corrections all get at once."),
     ] = None,
     check_minutes: Annotated[
@@ -105,8 +100,6 @@ def serve(
 ) -> None:
     """Serve chats, corrections and their review over HTTP; OpenAI clients work as they are."""
     _needs_extra()
-    from lifelong.serve.settings import Settings
-
     settings = Settings(
         host=host,
         port=port,
@@ -119,18 +112,17 @@ def serve(
         requests_a_minute=per_minute,
         corrections_a_minute=corrections_per_minute,
         corrections_a_day=corrections_per_day,
-        heard=heard,  # type: ignore[arg-type]  checked by Settings
+        heard=heard,
         quorum=quorum,
-        trusted=trusted,  # type: ignore[arg-type]  checked by Settings
+        trusted=trusted,
     )
     _run(setup, settings, check_minutes)
 
 
-def _run(setup: Setup, settings: "Settings", check_minutes: float | None) -> None:
+def _run(setup: Setup, settings: Settings, check_minutes: float | None) -> None:
     import uvicorn
 
     from lifelong.serve.app import build
-    from lifelong.serve.keys import Keys
 
     if not Keys(settings.keys).all():
         if not settings.is_local:
@@ -155,32 +147,27 @@ def _run(setup: Setup, settings: "Settings", check_minutes: float | None) -> Non
 
 def make(
     setup: Setup,
-    role: Annotated[str, Argument(help="chat, correct, review or admin.")],
+    role: Annotated[Role, Argument(help="What it may do, besides what those before it may.")],
     keys: KeyFile = _KEYS,
     expires: Annotated[
         str | None, Option(help="Until when it is good: ISO 8601 with offset.")
     ] = None,
 ) -> None:
     """Make a key, for a --tenant or a --user of it; it is shown now and never again."""
-    key, secret = _keys(keys).make(
-        role,  # type: ignore[arg-type]  checked by Keys
-        tenant=setup.tenant,
-        user=setup.user,
-        expires=expires,
-    )
+    key, secret = Keys(keys).make(role, tenant=setup.tenant, user=setup.user, expires=expires)
     setup.show({"id": key.id, "role": key.role, "key": secret}, secret)
 
 
 def list_(setup: Setup, keys: KeyFile = _KEYS) -> None:
     """The keys, without their secrets."""
     shown = ("id", "role", "tenant", "user", "expires")
-    rows = [{name: asdict(key)[name] for name in shown} for key in _keys(keys).all()]
+    rows = [{name: asdict(key)[name] for name in shown} for key in Keys(keys).all()]
     setup.show(rows, table(shown, (row.values() for row in rows)))
 
 
 def revoke(setup: Setup, id: str, keys: KeyFile = _KEYS) -> None:
     """A key is good no longer, from the next request on."""
-    _keys(keys).revoke(id)
+    Keys(keys).revoke(id)
     setup.show({"id": id, "status": "revoked"}, f"Key {id} is revoked.")
 
 
@@ -209,13 +196,6 @@ def _log_as_json() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-def _keys(path: Path) -> "Keys":
-    _needs_extra()
-    from lifelong.serve.keys import Keys
-
-    return Keys(path)
 
 
 def _needs_extra() -> None:

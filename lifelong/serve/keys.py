@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hmac import compare_digest
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from filelock import FileLock
 
@@ -61,7 +61,7 @@ class Caller:
         return _RANK[self.role] >= _RANK[role]
 
     @property
-    def asker(self) -> dict[str, str | None]:
+    def asker(self) -> dict[str, Any]:
         """As the runtime's verbs take it."""
         return {"user_id": self.user, "tenant": self.tenant}
 
@@ -82,7 +82,8 @@ class Caller:
 
     def sees(self, edit: Edit) -> bool:
         """Whether he may know of it."""
-        return edit.audience.covers(self.audience) or self.keeps(edit)
+        reached = edit.status == "live" and edit.audience.covers(self.audience)
+        return reached or self.keeps(edit)
 
 
 class Keys:

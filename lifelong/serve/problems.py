@@ -46,9 +46,7 @@ _STATUS: Mapping[type[Exception], int] = {
     Stale: 409,
     StoreError: 503,
 }
-_CODES: Mapping[type[Exception], str] = {
-    PromptTooLong: "context_length_exceeded"
-}  # where OpenAI has a name for it
+_OPENAI = {"prompt_too_long": "context_length_exceeded"}  # their names for our errors
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +99,8 @@ def problem_of(error: Exception) -> Problem:
     kind = next((kind for kind in type(error).__mro__ if kind in _STATUS), None)
     if kind is None:
         return Problem(500, "Something went wrong here; the log says what.", code="internal_error")
-    name = _CODES.get(type(error)) or re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-    return Problem(_STATUS[kind], str(error), code=name)
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    return Problem(_STATUS[kind], str(error), code=_OPENAI.get(name, name))
 
 
 def install(app: FastAPI) -> None:

@@ -113,7 +113,7 @@ class Promotion:
 
     def _agreed(self, edit: Edit) -> list[Edit]:
         """The live edits of different users that say the same, if they are enough."""
-        by_user = {
+        by_user: dict[str, Edit] = {
             other.user_id: other
             for other in reversed(self._model.journal.live())
             if other.user_id is not None
@@ -121,10 +121,8 @@ class Promotion:
             and same_fact(edit, other)
             and normalise(other.target) == normalise(edit.target)
         }
-        return sorted(by_user.values(), key=lambda e: e.id) if self._enough(by_user) else []
-
-    def _enough(self, users: Mapping[str | None, Edit]) -> bool:
-        return len(users) >= self._settings.quorum
+        enough = len(by_user) >= self._settings.quorum
+        return sorted(by_user.values(), key=lambda e: e.id) if enough else []
 
     def _asked(self, edit: Edit, reach: Reach) -> list[Edit]:
         """A few of the edits that those who get it have already, evenly by age."""

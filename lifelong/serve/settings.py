@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from lifelong.errors import BadSetting
 from lifelong.serve.keys import Role
@@ -49,10 +49,6 @@ class Settings:
                    self.corrections_a_minute, self.corrections_a_day)  # fmt: skip
         if min(numbers) < 1 or self.quorum < 2:
             raise BadSetting("A limit is below its least.", "Give positive ones, a quorum from 2.")
-        if self.heard not in get_args(Heard):
-            raise BadSetting(f"There is no {self.heard!r}.", "Take off, confirm or apply.")
-        if self.trusted is not None and self.trusted not in get_args(Role):
-            raise BadSetting(f"There is no role {self.trusted!r}.", "Take review or admin.")
 
     @property
     def is_local(self) -> bool:

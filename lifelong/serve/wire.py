@@ -154,8 +154,8 @@ class CorrectionIn(BaseModel):
     locality: list[Words] = []
     valid_until: Words | None = None
     on_conflict: Literal["supersede", "reject", "review"] = "supersede"
-    evidence: Words | None = Field(None, max_length=2_000)
-    trace_id: Words | None = Field(None, max_length=200)
+    evidence: Annotated[Words, Field(max_length=2_000)] | None = None
+    trace_id: Annotated[Words, Field(max_length=200)] | None = None
 
 
 class CorrectionChange(BaseModel):
@@ -173,7 +173,7 @@ class Approval(BaseModel):
 
     target: Words | None = None
     reach: Literal["author", "tenant", "everyone"] | None = None
-    reason: Words = Field("", max_length=500)
+    reason: Annotated[Words, Field(max_length=500)] = ""
 
 
 class Reasoned(BaseModel):
@@ -181,7 +181,7 @@ class Reasoned(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    reason: Words = Field("", max_length=500)
+    reason: Annotated[Words, Field(max_length=500)] = ""
 
 
 class FeedbackIn(BaseModel):
@@ -194,4 +194,4 @@ class FeedbackIn(BaseModel):
     rating: Literal["up", "down"]
     correction: Words | None = None
     source: Literal["HUMAN", "LLM", "CODE"] = "HUMAN"
-    trace_id: Words | None = Field(None, max_length=200)
+    trace_id: Annotated[Words, Field(max_length=200)] | None = None

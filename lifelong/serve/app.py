@@ -10,11 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 
 from lifelong.runtime import EditableModel
-from lifelong.serve import corrections, health, openai, problems
+from lifelong.serve import corrections, health, openai, page, problems
 from lifelong.serve.guard import Guard
 from lifelong.serve.keys import Keys
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.service import Service
+from lifelong.serve.sessions import Sessions
 from lifelong.serve.settings import Settings
 
 
@@ -23,7 +24,7 @@ def build(settings: Settings, open_model: Callable[[], EditableModel]) -> FastAP
 
     What is opened is closed when the server ends.
     """
-    metrics, keys = Metrics(), Keys(settings.keys)
+    metrics, keys, sessions = Metrics(), Keys(settings.keys), Sessions()
     service = Service(settings, metrics)
 
     @asynccontextmanager
@@ -41,13 +42,12 @@ def build(settings: Settings, open_model: Callable[[], EditableModel]) -> FastAP
         redoc_url=None,
         dependencies=[Depends(HTTPBearer(auto_error=False))],
     )
-    app.state.service = service
+    app.state.service, app.state.keys, app.state.sessions = service, keys, sessions
     problems.install(app)
-    for routes in (openai.router, corrections.router, health.router):
+    for routes in (openai.router, corrections.router, health.router, page.router):
         app.include_router(routes)
-    app.add_middleware(
-        Guard, settings=settings, keys=keys, metrics=metrics, session=lambda cookie: None
-    )
+    app.mount("/static", page.static)
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics, sessions=sessions)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -8,23 +8,23 @@ too many                429
 """
 
 import logging
-from collections.abc import Callable
 from time import perf_counter
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifelong.serve.keys import Caller, Keys, caller_of
 from lifelong.serve.limits import Buckets
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.problems import Problem, problem_of, response
+from lifelong.serve.sessions import Sessions
 from lifelong.serve.settings import Settings
 
 OPEN = ("/health/live", "/health/ready", "/static/", "/login")
-PAGES = ("/", "/edits", "/try", "/readings", "/logout")  # where a cookie may speak for a key
-COOKIE = "lifelong_session"
+PAGES = ("/", "/edits", "/try", "/readings", "/logout")  # where a cookie may stand for a key
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ID_CHARACTERS = 128
@@ -43,7 +43,7 @@ _log = logging.getLogger("lifelong.serve.access")
 
 
 class Guard:
-    """ASGI middleware around the whole app; `session` tells the key's secret of a cookie."""
+    """ASGI middleware around the whole app."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class Guard:
         settings: Settings,
         keys: Keys,
         metrics: Metrics,
-        session: Callable[[str], str | None],
+        sessions: Sessions,
     ) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
         self._metrics = metrics
-        self._session = session
+        self._sessions = sessions
         self._rate = Buckets(settings.requests_a_minute, 60)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +84,10 @@ class Guard:
             scope.setdefault("state", {}).update(caller=caller, id=id)
             body = await self._body(headers, receive)
         except Exception as exc:  # noqa: BLE001  the server's boundary
-            await response(problem_of(exc))(scope, receive, reply)
+            problem = problem_of(exc)
+            asked = _is_page(scope["path"]) and problem.status == 401
+            refusal = RedirectResponse("/login", 303) if asked else response(problem)
+            await refusal(scope, receive, reply)
         else:
             await self._pass(scope, _again(body, receive), reply, id)
         finally:
@@ -120,8 +123,8 @@ class Guard:
             return None
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         given = secret.strip() if scheme.lower() == "bearer" else None
-        if given is None and (path in PAGES or path.startswith(("/edits/", "/page/"))):
-            given = self._session(headers.get("cookie", ""))
+        if given is None and _is_page(path):
+            given = self._sessions.secret(headers.get("cookie", ""))
         user = headers.get("x-lifelong-user")
         if user is not None and not 0 < len(user.strip()) <= len(user) <= _ID_CHARACTERS:
             raise Problem(400, "X-Lifelong-User is empty or too long.", param="X-Lifelong-User")
@@ -161,6 +164,10 @@ class Guard:
             "key": caller.key if caller else None,
         }
         _log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+
+
+def _is_page(path: str) -> bool:
+    return path in PAGES or path.startswith(("/edits/", "/page/"))
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

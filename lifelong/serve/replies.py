@@ -67,7 +67,7 @@ class Replies:
                 if isinstance(piece, Exception):
                     raise piece
                 if first:
-                    metrics.first_token_seconds.observe(perf_counter() - self._began)
+                    self._note_first(perf_counter() - self._began)
                     first = False
                 if piece.finish:
                     left -= 1
@@ -77,6 +77,10 @@ class Replies:
             metrics.answer_seconds.observe(perf_counter() - self._began)
         finally:
             self.cancel()
+
+    def _note_first(self, seconds: float) -> None:
+        self._service.metrics.first_token_seconds.observe(seconds)
+        self._service.trend.note(shaped=bool(self.route.hits), first_token=seconds)
 
     async def whole(self, request: Request) -> list[tuple[str, Piece]]:
         """Text and last piece of each. Raises Problem where the caller hangs up first."""

@@ -23,6 +23,7 @@ from lifelong.serve.metrics import Metrics
 from lifelong.serve.problems import Problem
 from lifelong.serve.promotion import Outcome, Promotion, wider
 from lifelong.serve.settings import Settings
+from lifelong.serve.trend import Trend
 from lifelong.view import View
 from store import Edit, Event, Reach, Reading, StoreError, UnknownEdit
 
@@ -38,6 +39,7 @@ class Service:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.trend = Trend()
         self._model: EditableModel | None = None
         self._failure: Exception | None = None
         self._past: dict[tuple[Any, ...], View] = {}

@@ -124,18 +124,23 @@ class Monitor:
     def look(self, sample: int, fresh: int = 0, budget: Budget | None = None) -> Findings:
         """Ask about `sample` live edits, evenly spread by age, and about the `fresh` newest.
 
-        Own prompts go first, then paraphrases, then what must not change, as far as the budget
-        goes. What is no longer live at the end is left out.
+        Own prompts go first; then, edits by edits, paraphrases and what must not change, as far as
+        the budget goes. What is no longer live at the end is left out.
         """
         began, budget = perf_counter(), budget or Budget()
         live, earlier = self.journal.live(audience=Audience()), self.journal.readings()
         damaged, conflicts, strays = self._damaged(), _conflicts(live), self._strays()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
         own, nats = self._own(edits, budget)
-        others = self._told("generality", [(e, p) for e in edits for p in e.paraphrases], budget)
-        asked = [*own, *others, *self._kept(_probes(edits, live), budget)]
+        others = list[Result]()
+        for start in range(0, len(edits), budget.batch):
+            some = edits[start : start + budget.batch]
+            others += self._told(
+                "generality", [(e, p) for e in some for p in e.paraphrases], budget
+            )
+            others += self._kept(_probes(some, live), budget)
         still = set(self.journal.live_ids())
-        results = [result for result in asked if result.edit.id in still]
+        results = [result for result in [*own, *others] if result.edit.id in still]
         body: dict[str, JSON] = {
             "edits": max((edit.id for edit in live), default=0),
             "live": len(live),

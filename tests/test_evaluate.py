@@ -24,7 +24,10 @@ from lifelong.evaluate.stream import SCORED, Item, asked, drawn, ranks, scored, 
 from lifelong.lm import LM
 from store import Edit
 
-TIMES = frozenset("seconds seconds_per_edit seconds_per_answer peak_rss_mb bytes_per_edit".split())
+TIMES = frozenset(
+    "seconds seconds_per_edit seconds_per_answer peak_rss_mb peak_rss_over_base_mb "
+    "bytes_per_edit prefill_ms token_ms".split()
+)
 RATES = (
     "accuracy accuracy_em generality neighbourhood bare_target frame_share reply_perplexity_ratio "
     "loc_disagreement scalability scalability_rel".split()
@@ -282,11 +285,11 @@ def test_likelihoods_are_the_models_own(lm: LM) -> None:
     expected = [-float(logits[2, 8]), -float(logits[3, 9])]
     assert list(found.nats) == pytest.approx(expected, abs=1e-4)
     assert found.first == (bool(logits[2].argmax() == 8), bool(logits[3].argmax() == 9))
-    assert perplexity(lm, "") is None
+    assert perplexity(lm, "", None) is None
     text = "some text"
     ids = tuple(lm.tokenizer.encode(text))
     nats = score(lm, ids[:1], ids[1:]).nats
-    assert perplexity(lm, text) == pytest.approx(exp(sum(nats) / len(nats)))
+    assert perplexity(lm, text, 20) == pytest.approx(exp(sum(nats) / len(nats)))
 
 
 def test_target_tokens_are_left_out(lm: LM) -> None:
@@ -391,6 +394,11 @@ def test_a_run_measures_method_and_baselines(whole: dict[str, Any]) -> None:
     assert last["scalability"] == {"value": 0, "n": 2, "low": 0, "high": 0}
     assert len(last["age_deciles"]) == 10
     assert last["bytes_per_edit"] > 0
+    for name in ("prefill_ms", "token_ms"):
+        assert first[name] is None
+        assert last[name].keys() == {"value", "base", "n"}
+    assert last["peak_rss_over_base_mb"] >= 0
+    assert whole["run"]["restart_seconds"] > 0
     none = [entry for entry in rest if entry["method"] == "none"]
     assert [entry["accuracy"]["value"] for entry in none] == [0, 0]
     assert [entry["locality"]["all"]["value"] for entry in none] == [1, 1]
@@ -412,7 +420,14 @@ def test_the_folder_tells_it_all(whole: dict[str, Any]) -> None:
     assert found["run"]["seconds"].keys() >= {"edits", "routes", "answers of serac"}
     assert all(spent.keys() == {"wall", "cpu"} for spent in found["run"]["seconds"].values())
     report = (out / "report.md").read_text()
-    for said in ("12 corrections", "plain RAG", "Eq. 10", "superseded by a later edit: 1"):
+    for said in (
+        "12 corrections",
+        "the first token takes",
+        "opening the store again",
+        "plain RAG",
+        "Eq. 10",
+        "superseded by a later edit: 1",
+    ):
         assert said in report
     for picture in ("by-edits.png", "by-age.png"):
         assert f"({picture})" in report

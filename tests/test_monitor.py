@@ -326,7 +326,7 @@ def odd_characters(_: LM, prompts: Sequence[str], replies: Sequence[str]) -> lis
     return [[15.0 if c in "0123456789#%]{&;" else 1.0 for c in reply] for reply in replies]
 
 
-@pytest.mark.parametrize("faults", [[], fault_drill.READY])
+@pytest.mark.parametrize("faults", [[], list(fault_drill.FAULTS)])
 def test_the_drill(
     make_model: MakeModel,
     hash_encoder: Any,

@@ -45,6 +45,9 @@ def eval_(
             help="Held-out text.",
         ),
     ] = None,
+    windows: Annotated[
+        int, Option(min=0, help="Of 512 tokens, of the held-out text; 0: all of it.")
+    ] = 20,
     all_probes: Annotated[
         bool, Option("--all-probes", help="CounterFact's attribute and generation prompts, too.")
     ] = False,
@@ -67,6 +70,7 @@ def eval_(
         probes,
         scalability,
         perplexity,
+        windows or None,
         all_probes,
     )
     from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load

@@ -12,7 +12,8 @@ Order = Literal["given", "shuffled"]
 class Config:
     """The options of `lifelong eval`. `edits` (None: all) and `checkpoints` count records.
 
-    Without checkpoints, the end is the only one.
+    Without checkpoints, the end is the only one. Of the text `perplexity`, so many `windows` of 512
+    tokens are read (None: all).
     """
 
     file: Path
@@ -31,4 +32,5 @@ class Config:
     probes: int = 100
     scalability: int = 20
     perplexity: Path | None = None
+    windows: int | None = 20
     all_probes: bool = False

@@ -16,8 +16,7 @@ from lifelong.evaluate.protocol import Protocol, Reply
 from lifelong.evaluate.raw import Row
 from lifelong.lm import LM
 
-WINDOWS = 20  # of held-out text, unless it is shorter
-WINDOW = 512  # tokens
+WINDOW = 512  # tokens of held-out text
 NEIGHBOURS = 2  # of an edit, whose labelled answers are compared with its target
 
 Ids = tuple[int, ...]
@@ -153,9 +152,10 @@ def without(lm: LM, ids: Ids, targets: Sequence[str]) -> list[bool]:
     return kept
 
 
-def perplexity(lm: LM, text: str) -> float | None:
-    """exp(mean nats) over the first windows of `text`; None where it has no two tokens."""
-    ids = tuple(lm.tokenizer.encode(text, add_special_tokens=False)[: WINDOWS * WINDOW])
+def perplexity(lm: LM, text: str, most: int | None) -> float | None:
+    """exp(mean nats) over (the first `most`) windows of `text`; None where it has no two tokens."""
+    room = None if most is None else most * WINDOW
+    ids = tuple(lm.tokenizer.encode(text, add_special_tokens=False)[:room])
     windows = [ids[start : start + WINDOW] for start in range(0, len(ids), WINDOW)]
     nats = [
         n for window in windows if len(window) > 1 for n in score(lm, window[:1], window[1:]).nats

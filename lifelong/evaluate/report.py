@@ -136,7 +136,18 @@ def _costs(run: Entry, last: Entry) -> Iterator[str]:
     if edit:
         yield f"- an edit takes {edit['median']:.3f} s (median), {edit['p95']:.3f} s (p95)"
     yield f"- a reply, in batches, takes {answer['median']:.2f} s (median)"
-    yield f"- peak memory: {last['peak_rss_mb']:,.0f} MB"
+    for what, name in (("the first token", "prefill_ms"), ("each further token", "token_ms")):
+        if pace := last[name]:
+            yield (
+                f"- where no edit fires, {what} takes {pace['value']:.1f} ms, the bare model's "
+                f"{pace['base']:.1f} ms (medians of {pace['n']} pairs)"
+            )
+    if run["restart_seconds"] is not None:
+        yield f"- opening the store again takes {run['restart_seconds']:.2f} s"
+    yield (
+        f"- peak memory: {last['peak_rss_mb']:,.0f} MB, "
+        f"{last['peak_rss_over_base_mb']:,.0f} MB more than before the first edit"
+    )
     yield f"- an edit takes {last['bytes_per_edit']:,.0f} bytes on disk"
     if last["perplexity_ratio"] is not None:
         yield f"- perplexity of held-out text, over the base's: {last['perplexity_ratio']:.4f}"

@@ -18,6 +18,7 @@ def results(raw: Raw, config: Config, about: dict[str, Any]) -> dict[str, Any]:
         **raw.noted("identity"),
         **about,
         "new_tokens": PROTOCOLS[config.protocol].new_tokens,
+        "restart_seconds": raw.noted("restart_seconds"),
         "undo": undo and {**undo, "seconds": metrics.seconds(undo["seconds"])},
         "seconds": raw.phases(),
     }
@@ -52,6 +53,8 @@ def _of(raw: Raw, config: Config, name: str) -> Iterator[dict[str, Any]]:
             "seconds_per_edit": metrics.seconds(taken),
             "seconds_per_answer": metrics.seconds([r.reply.seconds for r in rows if r.reply]),
             "peak_rss_mb": costs["peak_rss_mb"],
+            "peak_rss_over_base_mb": costs["peak_rss_mb"] - raw.noted("base_rss_mb"),
             "bytes_per_edit": costs["store_bytes"] / costs["edits"] if edited else None,
+            **(costs.get("pace") or {"prefill_ms": None, "token_ms": None}),
             "proof": costs.get("proof"),
         }

@@ -26,6 +26,7 @@ from lifelong.evaluate.baselines import BASELINES, NoEdits
 from lifelong.evaluate.config import Config
 from lifelong.evaluate.contender import Contender, Edited
 from lifelong.evaluate.likelihood import Likelihoods, perplexity
+from lifelong.evaluate.pace import pace
 from lifelong.evaluate.protocol import GREEDY, PROTOCOLS, Key, Reply, batches, replies
 from lifelong.evaluate.raw import ALONE, BASE, Answers, Raw, Row
 from lifelong.evaluate.records import LOCALITY, Case
@@ -105,7 +106,7 @@ def identity(config: Config, bench: Bench, about: Any) -> dict[str, Any]:
         name: getattr(config, name)
         for name in (
             "method protocol edits checkpoints seed order batch baselines settings probes "
-            "scalability all_probes"
+            "scalability windows all_probes"
         ).split()
     }
     text = config.perplexity.read_bytes() if config.perplexity else b""
@@ -166,6 +167,8 @@ class _Run:
         self._protocol.prompt(lm, "?")  # raises NoChatTemplate before anything is done
         base = NoEdits(lm, cast("Generate", lm.model.generate), self._protocol)
         self._raw.note("base", self._perplexity())
+        if self._raw.noted("base_rss_mb") is None:
+            self._raw.note("base_rss_mb", _peak_rss_mb())
         for name in self._config.baselines:
             who = BASELINES[name](base, self._bench.retriever)
             for step in self._steps:
@@ -185,6 +188,9 @@ class _Run:
             for step in self._steps:
                 self._feed(model, self._until(step))
                 self._checkpoint(now, base, step)
+        began = perf_counter()
+        with self._open(self._store):
+            self._raw.note("restart_seconds", perf_counter() - began)
 
     def _open(self, store: Path | str) -> EditableModel:
         lm, method = self._bench.lm, self._config.method
@@ -279,12 +285,23 @@ class _Run:
         self, who: Edited, base: NoEdits, rows: Sequence[Row], step: int
     ) -> dict[str, Any]:
         files = self._store.parent.glob(f"{self._store.name}*")
-        last = step == self._steps[-1]
-        return {
+        costs: dict[str, Any] = {
             "store_bytes": sum(file.stat().st_size for file in files),
             "perplexity": self._perplexity(),
-            "proof": self._proof(who, base, rows) if last else None,
         }
+        if step == self._steps[-1]:
+            costs |= {"proof": self._proof(who, base, rows), "pace": self._pace(who, base, rows)}
+        return costs
+
+    def _pace(self, who: Edited, base: NoEdits, rows: Sequence[Row]) -> dict[str, Any] | None:
+        """Of a question on the base model's route."""
+        self._tell(f"{who.name}: pace", 0, 1)
+        apart = next((row.prompt for row in rows if not row.shape), None)
+        if apart is None:
+            return None
+        with self._raw.phase("pace"):
+            prompt = self._protocol.prompt(self._bench.lm, apart)
+            return pace(self._bench.lm, who.generate, base.generate, prompt)
 
     def _answered(
         self,
@@ -395,7 +412,7 @@ class _Run:
             return None
         text = self._config.perplexity.read_text(encoding="utf-8")
         with self._raw.phase("perplexity"):
-            return perplexity(self._bench.lm, text)
+            return perplexity(self._bench.lm, text, self._config.windows)
 
     # -- which edits -----------------------------------------------------------------------------
 

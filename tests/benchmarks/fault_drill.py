@@ -3,10 +3,10 @@
     python tests/benchmarks/fault_drill.py [clean] [faulty]
 
 Feeds 300 edits, a reading after every 50: as they are (clean), and with faults that got past
-admission spread over the stream (faulty); both, unless told which. Prints, for every fault, after
-how many edits its alarm was raised, the culprit's place among the suspects, and the alarms that had
-no cause. The edits are those of KnowEdit's zsRE (`../shared/data`) or, where that is missing, made
-up.
+admission spread over the stream (faulty); both, unless told which. The monitor may quarantine what
+it suspects most. Prints, for every fault, after how many edits its alarm was raised, the culprit's
+place among the suspects, and the alarms that had no cause. The edits are those of KnowEdit's zsRE
+(`../shared/data`) or, where that is missing, made up.
 """
 
 import json
@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -29,7 +29,7 @@ from lifelong.alarms import alarms_of
 from lifelong.encoder import Encoder, load_encoder
 from lifelong.errors import EditRefused
 from lifelong.subject import masked
-from store import Edit, Hint, Journal
+from store import Delta, Edit, Hint, Journal, Patch
 
 MODEL = "smollm2-135m"
 DATA = Path(__file__).parents[2] / "../shared/data/zsre/knowedit-dev.jsonl"
@@ -95,6 +95,7 @@ def _name(draw: random.Random) -> str:
 class Bench:
     """A model under watch, and the file of its edits."""
 
+    make: Callable[..., EditableModel]
     model: EditableModel
     path: Path
     encoder: Encoder
@@ -109,9 +110,11 @@ class Bench:
     ) -> Iterator["Bench"]:
         """`make(store=, monitor=)` gives the model."""
 
-        watched = Monitoring(every_edits=every, sample=SAMPLE, budget_seconds=BUDGET_SECONDS)
+        watched = Monitoring(
+            every_edits=every, sample=SAMPLE, budget_seconds=BUDGET_SECONDS, policy="quarantine"
+        )
         with make(store=path, monitor=watched) as model:
-            yield cls(model, path, encoder, every, random.Random(0))
+            yield cls(make, model, path, encoder, every, random.Random(0))
 
     @property
     def alarms(self) -> list[tuple[int, Alarm]]:
@@ -130,11 +133,11 @@ class Bench:
             sleep(0.05)
         return recorded.id
 
-    def smuggle(self, edit: Edit, vector: np.ndarray) -> int:
+    def smuggle(self, edit: Edit, vector: np.ndarray, patch: Patch | None = None) -> int:
         """Record an edit without asking anyone."""
-        hint = Hint(edit.method, (f"{edit.prompt} {edit.target}.",))
+        patch = patch or Hint(edit.method, (f"{edit.prompt} {edit.target}.",))
         with Journal.tend(self.path) as journal:
-            return journal.record([edit], hint, vector.astype(np.float32).reshape(1, -1))[0].id
+            return journal.record([edit], patch, vector.astype(np.float32).reshape(1, -1))[0].id
 
 
 def fires_on_everything(bench: Bench) -> int:
@@ -175,14 +178,27 @@ def garbage(bench: Bench) -> int:
     return bench.feed(Edit("Who is the chairman of Quillon Shipping?", target))
 
 
-FAULTS: Mapping[str, tuple[Callable[[Bench], int] | None, str]] = {
+def scaled(bench: Bench) -> int:
+    """The change of weights that MEMIT finds for an edit, fifty times over."""
+    edit = Edit("Who is the chairman of Tandem Freight?", "Gudrun Ostberg", method="memit")
+    aside = bench.path.with_name("aside.db")
+    with bench.make(store=aside) as model, Journal.read(aside) as journal:
+        id = model.edit_many([edit], method=edit.method)[0].id
+        patch, (_, vector) = journal.patches(ids=[id])[0].patch, journal.vectors([id])
+    assert isinstance(patch, Delta)
+    grown = {name: replace(factors, u=50 * factors.u) for name, factors in patch.factors.items()}
+    return bench.smuggle(edit, vector, replace(patch, factors=grown))
+
+
+# While the delta is in the weights every reply is strange: what follows is found out because the
+# monitor quarantines the delta. Damage comes after it: that past cannot be rebuilt.
+FAULTS: Mapping[str, tuple[Callable[[Bench], int], str]] = {
     "a scope that fires on everything": (fires_on_everything, "false fires"),
-    "a weight delta scaled x50": (None, "accuracy"),
+    "a weight delta scaled x50": (scaled, "locality"),
     "a conflicting edit": (conflicts, "conflict"),
     "a garbled stored vector": (garbled, "damage"),
     "a garbage target": (garbage, "strange reply"),
 }
-READY = [name for name, (plant, _) in FAULTS.items() if plant]
 
 
 def drill(bench: Bench, edits: Iterator[Edit], n: int, faults: Sequence[str]) -> dict[str, Any]:
@@ -190,8 +206,8 @@ def drill(bench: Bench, edits: Iterator[Edit], n: int, faults: Sequence[str]) ->
     places = {(i + 1) * n // (len(faults) + 1): name for i, name in enumerate(faults)}
     planted: dict[str, tuple[int, int]] = {}
     while bench.fed < n:
-        if (name := places.pop(bench.fed, None)) and (plant := FAULTS[name][0]):
-            planted[name] = (bench.fed, plant(bench))
+        if name := places.pop(bench.fed, None):
+            planted[name] = (bench.fed, FAULTS[name][0](bench))
         with suppress(EditRefused):  # a second record of the same
             bench.feed(next(edits))
     culprits = {id for _, id in planted.values()}
@@ -218,12 +234,12 @@ def verdict(bench: Bench, name: str, planted: int, culprit: int) -> dict[str, An
 def main(*runs: str) -> None:
     """Print what became of each run as one JSON object."""
     encoder = load_encoder("minilm")
-    result: dict[str, Any] = {name: "not yet: no deltas" for name in FAULTS if name not in READY}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for run in runs or ("clean", "faulty"):
             make = partial(EditableModel.from_pretrained, MODEL, encoder=encoder)
             with Bench.open(make, Path(folder) / f"{run}.db", encoder, EVERY) as bench:
-                faults = READY if run == "faulty" else []
+                faults = list(FAULTS) if run == "faulty" else []
                 result[run] = drill(bench, records(), EDITS, faults)
     print(json.dumps(result, indent=1))
 

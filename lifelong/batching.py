@@ -28,7 +28,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lifelong.errors import Busy, PromptTooLong
+from lifelong.errors import Busy, EmptyPrompt, PromptTooLong
 from lifelong.lm import LM
 from lifelong.prompt import Prompt, stack_left
 from lifelong.router import Route
@@ -122,13 +122,15 @@ class Batching:
     def ask(self, view: View, prompt: Prompt, sampling: Sampling, listener: Listener) -> Ticket:
         """Route `prompt` now and answer it soon; `listener` is told every piece, in our thread.
 
-        An error that ends the reply is told as well. Raises Busy, PromptTooLong.
+        An error that ends the reply is told as well. Raises Busy, EmptyPrompt, PromptTooLong.
         """
         if self.waiting >= _WAITING:
             raise Busy(f"{self.waiting} requests are waiting.", "Ask again in a few seconds.")
         stop = {"stop_strings": list(sampling.stop)} if sampling.stop else {}
         plan = view.plan(prompt, max_new_tokens=sampling.max_tokens, **stop)
         ticket = Ticket(plan, view.state or self._weights.resting, sampling, listener)
+        if not ticket.prompt_tokens:
+            raise EmptyPrompt("The prompt has no tokens.", "Say something.")
         if ticket.prompt_tokens + sampling.max_tokens > plan.request.positions:
             raise PromptTooLong(
                 f"The prompt has {ticket.prompt_tokens} tokens and the reply may have"

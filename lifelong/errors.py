@@ -154,5 +154,9 @@ class Busy(LifelongError):
     """More is asked at once than can be answered; later it may be."""
 
 
+class EmptyPrompt(LifelongError):
+    """There is nothing to read, so nothing to go on from."""
+
+
 class PromptTooLong(LifelongError):
     """A prompt and the longest reply to it are more than the model reads at once."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from lifelong.batching import Batching, Piece, Sampling, Text, Ticket
-from lifelong.errors import Busy, PromptTooLong
+from lifelong.errors import Busy, EmptyPrompt, PromptTooLong
+from lifelong.prompt import Prompt
 from lifelong.runtime import EditableModel
 from lifelong.view import View
 
@@ -171,7 +172,10 @@ def test_one_rows_fault_is_no_others(model: EditableModel, batching: Batching) -
 def test_what_cannot_be_answered_is_refused(model: EditableModel, batching: Batching) -> None:
     with pytest.raises(PromptTooLong, match="max_tokens"):
         Heard(batching, model.view(), "Hello", max_tokens=1_000_000)
-    running = Heard(batching, model.view(), "Hello", max_tokens=1900)
+    view = model.view()
+    with pytest.raises(EmptyPrompt):
+        batching.ask(view, Prompt(""), Sampling(4), print)
+    running = Heard(batching, view, "Hello", max_tokens=1900)
     next(running.pieces())
     batching.close()
     with pytest.raises(Busy):

@@ -23,7 +23,7 @@ _YES = re.compile(
 
 _ASKS = 'Shall I remember that the answer to "{prompt}" is "{target}"? Say yes, or go on.'
 _ASKED = re.compile(r'Shall I remember that the answer to "(.+)" is "(.+)"\? Say yes, or go on\.')
-_NAMES = re.compile(r"[^\W_a-z]|\d")  # a capital, a letter without case, a digit
+_NAME = re.compile(r"(?:the |an? )?(?!(?:I|I['\u2019]m|You|We)\b)(?:[^\W_a-z]|\d)")  # or a number
 _WORDS = 8  # of a target; longer ones are talk
 _CHARACTERS = 300  # of a message that corrects
 
@@ -35,13 +35,14 @@ def correction(messages: Messages) -> Fact | None:
     if [m["role"] for m in messages[-3:]] != ["user", "assistant", "user"]:
         return None
     question, answer, said = (m["content"] for m in messages[-3:])
-    if len(said) > _CHARACTERS or "?" in said or "\n" in said.strip() or not _OPENS.match(said):
+    opening = _OPENS.match(said)
+    if opening is None or len(said) > _CHARACTERS or "?" in said or "\n" in said.strip():
         return None
     try:
-        fact = Plain().extract(said, question)
+        fact = Plain().extract(said[opening.end() :], question)
     except BadEdit:
         return None
-    plausible = len(fact.target.split()) <= _WORDS and _NAMES.search(fact.target)
+    plausible = len(fact.target.split()) <= _WORDS and _NAME.match(fact.target)
     known = f" {normalise(fact.target)} " in f" {normalise(answer)} "
     return fact if plausible and not known else None
 

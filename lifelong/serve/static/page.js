@@ -50,7 +50,7 @@ function draw(id, x, series, {time = false, share = false} = {}) {
   }));
   drawn.push(new uPlot({
     width: Math.max(240, place.clientWidth), height: 220,
-    scales: {x: {time}, y: share ? {range: [0, 1.02]} : {}},
+    scales: {x: {time, range: (_, low, high) => low < high ? [low, high] : [low - 60, high + 60]}, y: share ? {range: [0, 1.02]} : {}},
     axes: [axis, axis],
     series: [{label: time ? "time" : "corrections"}, ...lines],
   }, [x, ...series.map(([_, values]) => values)], place));

@@ -1,8 +1,8 @@
 """How fast is the server: beside `transformers serve`, beside the bare model, under corrections.
 
-    python -m tests.benchmarks.serve_speed [--tokens 32] [--rounds 2] [--parts chats first corrections]
+    python -m tests.benchmarks.serve_speed [--tokens 32] [--rounds 2] [--parts chats first ...]
 
-chats        16 at once: tokens a second, here and in `transformers serve`, same model, prompts, dtype
+chats        16 at once: tokens a second, here and in `transformers serve`; same model and prompts
 first        one at a time: time to the first token, here and of the bare model in a loop
 corrections  posted while 16 chats run: seconds until acknowledged; does the next chat know it
 

@@ -19,6 +19,8 @@ from store import JSON, Reading
 if TYPE_CHECKING:  # which needs torch; to look at readings does not
     from lifelong.monitor import Findings, Result
 
+STRANGE = "strange reply"
+
 _SHARES: Mapping[str, float] = {
     "accuracy": 0.9, "generality": 0.5, "locality": 0.6, "oldest": 0.9
 }  # fmt: skip
@@ -78,7 +80,7 @@ def faults(found: "Findings", limits: Thresholds) -> Iterator[Alarm]:
     for id, nats in sorted(found.strange.items(), key=lambda item: -item[1]):
         if nats > limits.surprise * usual:
             what = f"The reply of edit {id} surprises the base model: {nats:.1f} nats a token"
-            yield Alarm("strange reply", f"{what} (usual: {usual:.1f}).", (id,))
+            yield Alarm(STRANGE, f"{what} (usual: {usual:.1f}).", (id,))
 
 
 def losses(

@@ -156,19 +156,21 @@ class Monitor:
         strange = {id: strangest(values) for id, values in nats.items()}
         return Findings(body, results, strays, strange, conflicts, damaged)
 
-    def unchanged(self, question: str, answer: Answer) -> bool:
-        """Whether the base model replies the same.
+    def unchanged(
+        self, view: View, replies: Mapping[str, Answer], budget: Budget
+    ) -> dict[str, bool]:
+        """Question -> whether the base model replies as `view` did, as far as the budget goes.
 
         Where no edit fired, a difference counts only if it is there in equal batches: padding
         decides the last bits of logits, and they can decide a word.
         """
-        if same(answer.text, self._base[question]):
-            return True
-        if answer.edits:
-            return False
+        found = {q: same(answer.text, self._base[q]) for q, answer in replies.items()}
+        doubtful = [q for q, answer in replies.items() if not found[q] and not answer.edits]
         with self.unedited():
-            alone = dict(ask(self.now, [question]))
-        return same(dict(ask(self.now, [question]))[question], alone[question])
+            alone = dict(answers(self.now, doubtful, budget))
+        again = dict(answers(view, list(alone), budget))
+        kept = {q: same(answer.text, alone[q].text) for q, answer in again.items()}
+        return {q: right for q, right in found.items() if q not in doubtful} | kept
 
     def _own(
         self, edits: Sequence[Edit], budget: Budget
@@ -204,10 +206,10 @@ class Monitor:
             self._base |= {q: answer.text for q, answer in answers(self.now, unknown, budget)}
         known = [question for _, question in asked if question in self._base]
         replies = dict(answers(self.now, known, budget))
+        kept = self.unchanged(self.now, replies, budget)
         for edit, question in asked:
-            if answer := replies.get(question):
-                right = self.unchanged(question, answer)
-                yield Result("locality", edit, question, answer, right)
+            if question in kept:
+                yield Result("locality", edit, question, replies[question], kept[question])
 
     def _strays(self) -> dict[int, dict[str, float]]:
         """The edits that fire on ordinary sentences, or nearly do, with their scores."""

@@ -7,11 +7,10 @@ the questions go wrong. The edit that arrived then is a suspect.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lifelong.match import says
 from lifelong.monitor import Budget, Monitor, Result, answers
-from lifelong.view import Answer
 from store import Journal
 
 SHOWN = 5
@@ -54,16 +53,16 @@ def _mostly_wrong(monitor: Monitor, failed: Sequence[Result], epoch: int, budget
     """Whether most of the questions that made sense at `epoch` went wrong then."""
     there = set(monitor.journal.live_ids(epoch))
     asked = [r for r in failed if r.measure == "locality" or r.edit.id in there]
-    replies = dict(answers(monitor.at(epoch), [result.question for result in asked], budget))
-    wrong = [not _right(monitor, r, replies) for r in asked if r.question in replies]
-    return sum(wrong) * 2 > len(wrong)
-
-
-def _right(monitor: Monitor, result: Result, replies: Mapping[str, Answer]) -> bool:
-    answer = replies[result.question]
-    if result.measure == "locality":
-        return monitor.unchanged(result.question, answer)
-    return says(answer.text, result.edit.target, result.edit.old)
+    view = monitor.at(epoch)
+    replies = dict(answers(view, [result.question for result in asked], budget))
+    apart = [r.question for r in asked if r.measure == "locality" and r.question in replies]
+    right = monitor.unchanged(view, {question: replies[question] for question in apart}, budget)
+    right |= {
+        r.question: says(replies[r.question].text, r.edit.target, r.edit.old)
+        for r in asked
+        if r.measure != "locality" and r.question in replies
+    }
+    return sum(right.values()) * 2 < len(right)
 
 
 def _arrived(journal: Journal, epoch: int) -> list[int]:

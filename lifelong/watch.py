@@ -15,7 +15,7 @@ from threading import Condition, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Literal, get_args
 
-from lifelong.alarms import Alarm, Thresholds, alarms_of, failures, faults, losses
+from lifelong.alarms import STRANGE, Alarm, Thresholds, alarms_of, failures, faults, losses
 from lifelong.errors import BadSetting
 from lifelong.monitor import SAMPLE, Budget, Findings, Monitor
 from lifelong.suspects import suspects
@@ -94,13 +94,16 @@ class Check:
 
     def _alarms(self, found: Findings, earlier: Sequence[Reading], budget: Budget) -> list[Alarm]:
         limits = self._settings.thresholds
-        alarms = list(faults(found, limits))
+        whole, lost = list(faults(found, limits)), list[Alarm]()
         for alarm in losses(found.body, earlier, limits):
             failed = failures(found, alarm.kind)
             # With damaged rows the past cannot be rebuilt; and they explain enough.
             guilty = found.damaged or suspects(self._monitor, failed, budget.again())
-            alarms.append(replace(alarm, suspects=tuple(guilty)))
-        return alarms
+            lost.append(replace(alarm, suspects=tuple(guilty)))
+        # What loses shares makes replies strange, too: the next reading will tell whose still are.
+        causes = {alarm.suspects[:1] for alarm in lost}
+        single = [a for a in whole if not lost or a.kind != STRANGE or a.suspects in causes]
+        return [*single, *lost]
 
     def _act(self, alarms: Sequence[Alarm]) -> list[JSON]:
         """Retire the likeliest suspect of every alarm, if that is the policy; which ones."""

@@ -364,6 +364,9 @@ def test_it_tells_how_it_is(http: httpx.Client, client: OpenAI) -> None:
     assert float(lines["lifelong_index_lag_edits"]) == 0
     assert float(lines["lifelong_edit_hits_total"]) > 0
     assert float(lines['lifelong_corrections_total{source="api",status="live"}']) > 0
+    assert float(
+        lines['lifelong_http_requests_total{method="POST",route="/v1/corrections",status="201"}']
+    )
     assert float(lines["lifelong_time_to_first_token_seconds_count"]) > 0
 
 

@@ -11,7 +11,7 @@ import httpx2 as httpx
 import pytest
 
 from lifelong.errors import BadSetting
-from lifelong.serve.keys import Keys
+from lifelong.serve.keys import Caller, Keys, caller_of
 from lifelong.serve.limits import Buckets
 
 CHIEF = "Who is the chief of Acme?"
@@ -110,6 +110,28 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text("{}")
     with pytest.raises(BadSetting, match="no keys"):
         keys.all()
+
+
+def test_who_has_nothing_to_prove(tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys.json")
+    assert caller_of(keys, None, None, trusting=True) == Caller("local")
+    assert caller_of(keys, None, None, trusting=False) is None
+    keys.revoke(keys.make("admin")[0].id)
+    assert caller_of(keys, None, None, trusting=True) is None  # the last key left nobody in
+
+
+def test_without_keys_a_proxy_brings_nobody_in(local: Any) -> None:
+    for name in ("x-forwarded-for", "forwarded", "x-real-ip"):
+        response = httpx.get(f"{local.url}/v1/models", headers={name: "10.0.0.1"}, timeout=60)
+        assert code(response) == (401, "invalid_api_key")
+
+
+def test_no_caller_makes_up_a_label(local: Any) -> None:
+    httpx.request("BREW", f"{local.url}/coffee-a", timeout=60)
+    metrics = httpx.get(f"{local.url}/metrics", timeout=60).text
+    assert 'lifelong_http_requests_total{method="other",route="none"' in metrics
+    assert "BREW" not in metrics
+    assert "coffee" not in metrics
 
 
 def _routes(server: Any) -> list[tuple[str, str]]:

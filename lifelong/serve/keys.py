@@ -2,8 +2,8 @@
 
     chat < correct < review < admin        each may what those before it may
 
-A key belongs to a tenant, or to the operator (None), who keeps them all. Without any key whoever
-reaches the loopback interface is a local admin.
+A key belongs to a tenant, or to the operator (None), who keeps them all. Until the first key is
+made whoever reaches the loopback interface, not through a proxy, is a local admin.
 """
 
 import hashlib
@@ -93,6 +93,11 @@ class Keys:
         self._path = Path(path)
         self._read: tuple[tuple[int, int], list[Key]] = ((0, 0), [])
 
+    @property
+    def made(self) -> bool:
+        """Whether there ever was one: with the last key revoked, nobody gets in."""
+        return self._path.exists()
+
     def all(self) -> list[Key]:
         """Every key, without secrets. Raises BadSetting where the file is none of ours."""
         try:
@@ -157,12 +162,13 @@ class Keys:
             ) from exc
 
 
-def caller_of(keys: Keys, secret: str | None, user: str | None) -> Caller | None:
+def caller_of(keys: Keys, secret: str | None, user: str | None, *, trusting: bool) -> Caller | None:
     """Who sends this secret and says he is `user`; None where he may not in.
 
-    A key's own user stays who he is. Without keys there is nothing to prove.
+    A key's own user stays who he is. Where no key was ever made and the caller can only be on this
+    machine (`trusting`), there is nothing to prove.
     """
-    if not keys.all():
+    if trusting and not keys.made:
         return Caller(user or "local")
     key = keys.find(secret) if secret else None
     if key is None:

@@ -138,7 +138,7 @@ async def sign_in(request: Request) -> Response:
     if keys.find(secret) is None:
         return _render(request, "login.html", 403, wrong=True)
     response = RedirectResponse("/", 303)
-    sessions.begin(secret, response)
+    sessions.begin(secret, response, secure=request.url.scheme == "https")
     return response
 
 

@@ -170,7 +170,8 @@ class Service:
         began = perf_counter()
         need(caller, "correct")
         self._within_quota(caller)
-        doubt = self.settings.moderate(said["prompt"], said["target"])
+        asked = filter(None, (said["prompt"], said.get("subject"), said.get("relation")))
+        doubt = self.settings.moderate(" ".join(asked), said["target"])
         provenance = {"source": source, "key": caller.key, **_given(trace or {})}
         if doubt:
             provenance["doubt"] = doubt

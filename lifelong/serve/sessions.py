@@ -24,14 +24,16 @@ class Sessions:
         self._open: dict[str, tuple[str, float]] = {}  # id -> the key's secret, until when
         self._lock = Lock()
 
-    def begin(self, secret: str, response: Response) -> None:
+    def begin(self, secret: str, response: Response, *, secure: bool = False) -> None:
         """Sign in with an API key that was found good."""
         id = secrets.token_urlsafe(32)
         with self._lock:
             while len(self._open) >= _MOST:
                 del self._open[next(iter(self._open))]
             self._open[id] = secret, self._clock() + _SECONDS
-        response.set_cookie(COOKIE, id, max_age=_SECONDS, httponly=True, samesite="strict")
+        response.set_cookie(
+            COOKIE, id, max_age=_SECONDS, httponly=True, samesite="strict", secure=secure
+        )
 
     def end(self, cookies: str, response: Response) -> None:
         """Sign out."""

@@ -163,6 +163,7 @@ def test_a_text_is_continued(http: httpx.Client, client: OpenAI) -> None:
     )
     assert [choice.index for choice in made.choices] == [0, 1]
     assert "Jane" in made.choices[0].text
+    assert len(made.model_extra["lifelong"]["edits"]) == 1  # type: ignore[index]
     chunks = client.completions.create(model="tiny", prompt="Hello", max_tokens=24, stream=True)
     assert "".join(chunk.choices[0].text for chunk in chunks) == made.choices[1].text
 

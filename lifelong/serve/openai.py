@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from lifelong.errors import EditRefused
 from lifelong.extract import Fact
 from lifelong.prompt import Prompt
-from lifelong.router import Hit, Route
+from lifelong.router import Hit
 from lifelong.serve import heard
 from lifelong.serve.keys import Caller
 from lifelong.serve.problems import body, problem_of
@@ -113,7 +113,7 @@ def _said(asked: ChatAsked, text: str, extra: Extra) -> Response:
     """A reply of ours, in the form that was asked for."""
     numbers = range(asked.n or 1)
     frame = _frame(asked, "chat.completion.chunk" if asked.stream else "chat.completion")
-    frame["lifelong"], headers = extra, {"x-lifelong-epoch": str(extra["epoch"])}
+    frame["lifelong"], headers = extra, _headers(extra["epoch"])
     usage = _usage(0, 0)
     if asked.stream:
         chunks = [{**frame, "choices": [_delta(i, text, "stop", first=True)]} for i in numbers]
@@ -128,18 +128,18 @@ async def _whole(
     asked: Asked, replies: Replies, request: Request, kind: str, choice: Choice
 ) -> Response:
     made = await replies.whole(request)
-    frame = _frame(asked, kind) | {"lifelong": _extra(replies.route)}
+    frame = _frame(asked, kind) | {"lifelong": _extra(replies)}
     choices = [choice(i, text, last.finish) for i, (text, last) in enumerate(made)]
     usage = _usage(replies.prompt_tokens, sum(last.tokens for _, last in made))
     return JSONResponse(
-        {**frame, "choices": choices, "usage": usage}, headers=_headers(replies.route)
+        {**frame, "choices": choices, "usage": usage}, headers=_headers(replies.epoch)
     )
 
 
 def _streamed(
     asked: Asked, replies: Replies, kind: str, choice: Callable[..., dict[str, Any]]
 ) -> Response:
-    frame, extra = _frame(asked, kind), {"lifelong": _extra(replies.route)}
+    frame, extra = _frame(asked, kind), {"lifelong": _extra(replies)}
 
     async def lines() -> AsyncIterator[str]:
         begun, tokens = set[int](), 0
@@ -158,7 +158,7 @@ def _streamed(
         yield _DONE
 
     return StreamingResponse(
-        lines(), media_type="text/event-stream", headers=_headers(replies.route)
+        lines(), media_type="text/event-stream", headers=_headers(replies.epoch)
     )
 
 
@@ -194,8 +194,8 @@ def _model(id: str) -> dict[str, Any]:
     return {"id": id, "object": "model", "created": 0, "owned_by": "lifelong"}
 
 
-def _extra(route: Route) -> Extra:
-    return {"epoch": route.epoch, "edits": [_hit(hit) for hit in route.hits]}
+def _extra(replies: Replies) -> Extra:
+    return {"epoch": replies.epoch, "edits": [_hit(hit) for hit in replies.hits]}
 
 
 def _hit(hit: Hit) -> dict[str, Any]:
@@ -203,8 +203,8 @@ def _hit(hit: Hit) -> dict[str, Any]:
     return {"id": hit.id, "score": round(hit.score, 4), "why": why}
 
 
-def _headers(route: Route) -> dict[str, str]:
-    return {"x-lifelong-epoch": str(route.epoch)}
+def _headers(epoch: int) -> dict[str, str]:
+    return {"x-lifelong-epoch": str(epoch)}
 
 
 def _line(data: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from lifelong.batching import Piece, Sampling, Ticket
 from lifelong.prompt import Prompt
-from lifelong.router import Route
+from lifelong.router import Hit
 from lifelong.serve.problems import Problem
 from lifelong.serve.service import Service
 from lifelong.view import View
@@ -47,9 +47,15 @@ class Replies:
             ticket.cancel()
 
     @property
-    def route(self) -> Route:
-        """The decision on the first prompt; with `n` it is that of all."""
-        return self._tickets[0].route
+    def epoch(self) -> int:
+        """As of when the first of them is given; the others are not older."""
+        return self._tickets[0].route.epoch
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The edits that shape them, each once."""
+        found = {hit.id: hit for ticket in self._tickets for hit in ticket.route.hits}
+        return list(found.values())
 
     @property
     def prompt_tokens(self) -> int:
@@ -80,7 +86,7 @@ class Replies:
 
     def _note_first(self, seconds: float) -> None:
         self._service.metrics.first_token_seconds.observe(seconds)
-        self._service.trend.note(shaped=bool(self.route.hits), first_token=seconds)
+        self._service.trend.note(shaped=bool(self.hits), first_token=seconds)
 
     async def whole(self, request: Request) -> list[tuple[str, Piece]]:
         """Text and last piece of each. Raises Problem where the caller hangs up first."""

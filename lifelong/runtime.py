@@ -737,9 +737,10 @@ class EditableModel(_Model):
         s = self._session
         s.seen = None
         version = s.journal.data_version()
-        s.router.sync(s.journal)
-        if s.stamp != (stamp := s.journal.facts_stamp()):
-            s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
+        with s.journal.unchanged():
+            s.router.sync(s.journal)
+            if s.stamp != (stamp := s.journal.facts_stamp()):
+                s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
             s.weights.rest(s.weights.state(deltas, s.weights.resting))

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
 
@@ -68,13 +69,20 @@ def words(text: str) -> list[Word]:
     return found
 
 
+def folded(text: str) -> list[str]:
+    """The folded words of what is visible of `text`."""
+    if text.isascii():
+        return _WORD.findall(text.casefold())
+    return [word.folded for word in words(visible(text))]
+
+
 def normalise(text: str) -> str:
     """`text` as compared everywhere: folded words joined by single spaces, without articles.
 
     Unless it is nothing but articles: "A" is an answer, too.
     """
-    folded = [word.folded for word in words(visible(text))]
-    return " ".join([word for word in folded if word not in _ARTICLES] or folded)
+    found = folded(text)
+    return " ".join([word for word in found if word not in _ARTICLES] or found)
 
 
 def visible(text: str) -> str:
@@ -170,6 +178,18 @@ class Mention:
     coverage: float
 
 
+class Gate(Protocol):
+    """Known subjects, to be found by their words."""
+
+    def knows(self, subject: tuple[str, ...]) -> bool:
+        """Whether this is one of them."""
+        ...
+
+    def anchored(self, anchors: tuple[str, ...]) -> set[tuple[str, ...]]:
+        """Those of them that have these anchors."""
+        ...
+
+
 class SubjectGate:
     """Which of many known subjects does a text mention?  By look-up: no loop over the subjects.
 
@@ -191,7 +211,7 @@ class SubjectGate:
         key = subject_key(subject)
         self._known[key] = self._known.get(key, 0) + 1
         if self._known[key] == 1:
-            self._loose.setdefault(_anchors(key), set()).add(key)
+            self._loose.setdefault(anchors(key), set()).add(key)
         return key
 
     def remove(self, subject: str) -> None:
@@ -200,27 +220,39 @@ class SubjectGate:
         self._known[key] -= 1
         if not self._known[key]:
             del self._known[key]
-            bucket = self._loose[_anchors(key)]
+            bucket = self._loose[anchors(key)]
             bucket.remove(key)
             if not bucket:
-                del self._loose[_anchors(key)]
+                del self._loose[anchors(key)]
 
     def find(self, text: str) -> list[Mention]:
         """The known subjects that `text` mentions, fullest and longest first."""
         return mentions(text, [self])
 
-    def _runs(self, found: list[Word], text: str) -> Iterator[Mention]:
-        folded = [word.folded for word in found]
-        for start in range(len(found)):
-            for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
-                key = tuple(folded[start:end])
-                if key in self._known and not _mere_word(key, found, start, text):
-                    yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
+    def knows(self, subject: tuple[str, ...]) -> bool:
+        """Whether this is one of them."""
+        return subject in self._known
 
-    def _candidates(self, found: list[Word]) -> set[tuple[str, ...]]:
-        stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
-        pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
-        return set().union(*(self._loose[pair] for pair in pairs if pair in self._loose))
+    def anchored(self, anchors: tuple[str, ...]) -> set[tuple[str, ...]]:
+        """Those of them that have these anchors."""
+        return self._loose.get(anchors, set())
+
+
+def _runs(gate: Gate, found: list[Word], text: str) -> Iterator[Mention]:
+    """The subjects of which all words stand in the text as they are."""
+    folded = [word.folded for word in found]
+    for start in range(len(found)):
+        for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
+            key = tuple(folded[start:end])
+            if gate.knows(key) and not _mere_word(key, found, start, text):
+                yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
+
+
+def _candidates(gate: Gate, found: list[Word]) -> set[tuple[str, ...]]:
+    """The subjects of which the longest words stand in the text, inflected or not."""
+    stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
+    pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
+    return set[tuple[str, ...]]().union(*map(gate.anchored, pairs))
 
 
 def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -> bool:
@@ -236,14 +268,14 @@ def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -
     return not named and not (start and found[start - 1].folded in _ARTICLES)
 
 
-def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
+def mentions(text: str, gates: Sequence[Gate]) -> list[Mention]:
     """The subjects of all `gates` that `text` mentions, as if one gate knew them."""
-    if not any(map(len, gates)):
+    if not gates:
         return []
     found = words(text)
-    exact = list(dict.fromkeys(m for gate in gates for m in gate._runs(found, text)))
+    exact = list(dict.fromkeys(m for gate in gates for m in _runs(gate, found, text)))
     taken = {mention.subject for mention in exact}
-    nearly = set().union(*(gate._candidates(found) for gate in gates)) - taken
+    nearly = set().union(*(_candidates(gate, found) for gate in gates)) - taken
     loose = [m for key in nearly if (m := _loosely(key, found, text))]
     kept = [m for m in exact + loose if not _inside_another(m, exact + loose)]
     return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
@@ -251,15 +283,16 @@ def mentions(text: str, gates: Sequence[SubjectGate]) -> list[Mention]:
 
 def subject_key(subject: str) -> tuple[str, ...]:
     """The folded words of a subject without a leading article: what its spellings share."""
-    key = tuple(word.folded for word in words(visible(subject)))
+    key = tuple(folded(subject))
     return key[1:] if len(key) > 1 and key[0] in _ARTICLES else key
 
 
 def _stem(word: str) -> str:
-    return word if any(c.isdigit() for c in word) else word[:_STEM]
+    numbered = not word.isalpha() and any(c.isdigit() for c in word)
+    return word if numbered else word[:_STEM]
 
 
-def _anchors(key: tuple[str, ...]) -> tuple[str, ...]:
+def anchors(key: tuple[str, ...]) -> tuple[str, ...]:
     """The stems of a subject's two longest words, sorted (one stem where it has one word)."""
     longest = sorted(sorted(set(key)), key=len, reverse=True)[:2]
     return tuple(sorted({_stem(word) for word in longest}))

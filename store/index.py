@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 
 from store.base import Base, Ids, Matrix
+from store.rows import are_unit
 
 EXACT = 100_000  # a scan of so many takes 7 ms; inverted lists take 2 at ten times as many
 _FEW = 2_000  # candidates that are scored one by one sooner than a search finds the best of them
@@ -152,7 +153,7 @@ class VectorIndex:
             raise ValueError(
                 f"expected float32 ({n}, {self._dim}), got {vectors.dtype} {vectors.shape}"
             )
-        if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
+        if not are_unit(vectors).all():
             raise ValueError("vectors must have length 1")
         return np.ascontiguousarray(vectors)
 

@@ -304,6 +304,12 @@ class Journal:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """The reads inside the block see one state of the file; keep it short: writers may wait."""
+        with self._file.snapshot():
+            yield
+
     @property
     def epoch(self) -> int:
         """The number of the last event; 0 when there is none."""
@@ -358,7 +364,17 @@ class Journal:
     def live_ids(self, at: int | None = None) -> list[int]:
         """The ids of the live edits, in order."""
         with self._file.snapshot() as db:
-            return views.live_ids(db, at)
+            return views.ids(db, at, "live")
+
+    def standing_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the edits that are live or superseded, in order."""
+        with self._file.snapshot() as db:
+            return views.ids(db, at, *life.STANDING)
+
+    def written_ids(self, at: int | None = None) -> list[int]:
+        """The ids of the live edits of which the patch is a change of weights, in order."""
+        with self._file.snapshot() as db:
+            return views.written(db, at)
 
     def rose(self, ids: Iterable[int]) -> dict[int, int]:
         """The epoch at which each of `ids` last went live by itself, not because another fell."""
@@ -378,6 +394,14 @@ class Journal:
         """The patches with a live edit (one of `ids`), in the order they were recorded."""
         with self._file.snapshot() as db:
             return views.patches(db, at, ids)
+
+    def texts(self, ids: Iterable[int], at: int | None = None) -> dict[int, str | None]:
+        """What patches say of those of `ids` that are live.
+
+        Of an edit in the weights that is None, of one without a patch "".
+        """
+        with self._file.snapshot() as db:
+            return views.texts(db, at, ids)
 
     def vectors(
         self, ids: Iterable[int] | None = None, at: int | None = None

@@ -86,14 +86,20 @@ def wipe(db: Database, edit: int) -> Mapping[str, JSON]:
 
 
 def vector_rows(vectors: np.ndarray | None, n: int) -> list[bytes | None]:
-    """The stored form of (n, d) float32; ValueError for anything else."""
+    """The stored form of (n, d) float32 unit rows; ValueError for anything else."""
     if vectors is None:
         return [None] * n
     if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != n:
         raise ValueError(f"vectors must be float32 ({n}, d), not {vectors.dtype} {vectors.shape}")
-    if not np.isfinite(vectors).all():
-        raise ValueError("vectors must be finite")
+    if not are_unit(vectors).all():
+        raise ValueError("vectors must be of length 1")
     return [row.tobytes() for row in vectors.astype("<f4")]
+
+
+def are_unit(vectors: np.ndarray) -> np.ndarray:
+    """Which rows of (n, d) have length 1: (n,) bool."""
+    unit: np.ndarray = np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= 1e-3  # finite, too
+    return unit
 
 
 def check_dimension(db: Database, rows: Sequence[bytes | None]) -> None:

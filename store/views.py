@@ -4,19 +4,21 @@ Every edit's state is its last event up to then, found by one index seek; nothin
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import mode
 from threading import Event as Signal
 
 import numpy as np
 from sqlite_utils import Database
 
-from store.errors import StoreLocked
+from store.errors import DamagedDatabase, StoreLocked
 from store.file import File
-from store.patches import Patch, from_bytes
-from store.records import Audience, Edit, Event, Reading, Status, canonical
+from store.patches import Hint, Patch, from_bytes
+from store.records import Audience, Edit, Event, Reach, Reading, Status, canonical
+from store.rows import are_unit
 
 NOW = 2**63 - 1  # the largest seq SQLite can hold
 _POLL_SECONDS = 0.05
@@ -83,20 +85,45 @@ def edits(
         "user_id": asked.user_id,
         "tenant": asked.tenant,
     }
-    return [
-        Edit.from_json(
-            body or _ERASED, id=id, epoch=epoch, status=kind, user_id=user_id, tenant=tenant
-        )
-        for body, id, epoch, kind, user_id, tenant in db.execute(f"{sql} ORDER BY id", parameters)
-    ]
+    return [_edit(*row) for row in db.execute(f"{sql} ORDER BY id", parameters)]
 
 
-def live_ids(db: Database, at: int | None) -> list[int]:
-    """The ids of the live edits, in order."""
+def ids(db: Database, at: int | None, *statuses: Status) -> list[int]:
+    """The ids of the edits with one of these statuses, in order."""
     rows = db.execute(
-        f"SELECT edit.id FROM {STATE} WHERE kind = 'live' ORDER BY edit.id", {"at": _at(at)}
+        f"SELECT edit.id FROM {STATE} WHERE kind IN (SELECT value FROM json_each(:statuses))"
+        " ORDER BY edit.id",
+        {"at": _at(at), "statuses": canonical(statuses)},
     )
     return [id for (id,) in rows]
+
+
+def written(db: Database, at: int | None) -> list[int]:
+    """The ids of the live edits of which the patch is a change of weights, in order."""
+    rows = db.execute(
+        f"SELECT edit.id FROM patch CROSS JOIN {STATE} WHERE patch.id = event.patch"
+        " AND patch.kind = 'delta' AND event.kind = 'live' ORDER BY edit.id",
+        {"at": _at(at)},
+    )
+    return [id for (id,) in rows]
+
+
+def texts(db: Database, at: int | None, ids: Iterable[int]) -> dict[int, str | None]:
+    """What patches say of those of `ids` that are live.
+
+    Of an edit in the weights that is None, of one without a patch "".
+    """
+    rows = db.execute(
+        f"SELECT patch, edit.id, position FROM {STATE}"
+        f" WHERE kind = 'live' AND {_LISTED} ORDER BY patch",
+        {"at": _at(at), "ids": _json(ids)},
+    ).fetchall()
+    found: dict[int, str | None] = {id: "" for _, id, _ in rows}
+    patched = (row for row in rows if row[0] is not None)
+    for patch, members in groupby(patched, key=lambda row: row[0]):
+        said = _texts(db, patch)
+        found |= {id: said[position] if said else None for _, id, position in members}
+    return found
 
 
 def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[StoredPatch]:
@@ -116,22 +143,37 @@ def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[Sto
     return found
 
 
+def _texts(db: Database, patch: int) -> Sequence[str] | None:
+    """A patch's text for each of its positions; None where it changes the weights."""
+    kind, blob = db.execute(
+        "SELECT kind, bytes FROM patch JOIN payload ON patch = id WHERE id = ?", (patch,)
+    ).fetchone()
+    return Hint.from_bytes(blob).texts if kind == Hint.kind else None
+
+
 def vectors(
-    db: Database, at: int | None, ids: Iterable[int] | None
+    db: Database, at: int | None, among: Iterable[int] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or of `ids`."""
-    if ids is None:
-        ids = live_ids(db, at)
-    found, matrix = list[int](), bytearray()
+    """Ids (n,) int64 and vectors (n, d) float32, by id: of the live edits, or `among` these.
+
+    DamagedDatabase names one that is no unit vector, or as long as no other.
+    """
+    among = ids(db, at, "live") if among is None else among
+    found, sizes, matrix = list[int](), list[int](), bytearray()
     for id, vector in db.execute(
         "SELECT edit, CAST(vector AS BLOB) FROM content WHERE vector IS NOT NULL"
         " AND edit IN (SELECT value FROM json_each(?)) ORDER BY edit",
-        (_json(ids),),
+        (_json(among),),
     ):
         found.append(id)
+        sizes.append(len(vector))
         matrix += vector
-    rows = np.frombuffer(matrix, "<f4").reshape(len(found), -1 if found else 0)
-    return np.array(found, np.int64), rows
+    size = mode(sizes) if sizes else 0
+    _whole(id for id, own in zip(found, sizes, strict=True) if own != size or own % 4)
+    rows = np.frombuffer(matrix, "<f4").reshape(len(found), size // 4)
+    known = np.array(found, np.int64)
+    _whole(known[~are_unit(rows)].tolist())
+    return known, rows
 
 
 def history(db: Database, id: int | None, since: int) -> list[Event]:
@@ -141,10 +183,7 @@ def history(db: Database, id: int | None, since: int) -> list[Event]:
         f" WHERE seq > :since {'' if id is None else 'AND edit = :id'} ORDER BY seq",
         {"since": since, "id": id},
     )
-    return [
-        Event(seq, kind, edit, time, cause, json.loads(body), reach)
-        for seq, kind, edit, time, cause, body, reach in rows
-    ]
+    return [_event(*row) for row in rows]
 
 
 def follow(file: File, since: int, stop: Signal) -> Iterator[list[Event]]:
@@ -208,6 +247,30 @@ def counts(db: Database) -> dict[Status, int]:
         f"SELECT kind, count(*) FROM {STATE} GROUP BY kind ORDER BY kind", {"at": NOW}
     )
     return dict(rows.fetchall())
+
+
+def _edit(
+    body: str | None, id: int, epoch: int, kind: Status, user_id: str | None, tenant: str | None
+) -> Edit:
+    given = {"id": id, "epoch": epoch, "status": kind, "user_id": user_id, "tenant": tenant}
+    try:
+        return Edit.from_json(body or _ERASED, **given)
+    except (TypeError, ValueError) as exc:
+        raise DamagedDatabase(f"The text of edit {id} cannot be read ({exc})") from exc
+
+
+def _event(
+    seq: int, kind: Status, edit: int, time: str, cause: int | None, body: str, reach: Reach
+) -> Event:
+    try:
+        return Event(seq, kind, edit, time, cause, json.loads(body), reach)
+    except ValueError as exc:
+        raise DamagedDatabase(f"Event {seq} of edit {edit} cannot be read ({exc})") from exc
+
+
+def _whole(damaged: Iterable[int]) -> None:
+    for id in damaged:
+        raise DamagedDatabase(f"The vector of edit {id} is not what was written")
 
 
 def _at(at: int | None) -> int:

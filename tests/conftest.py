@@ -25,6 +25,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+import store.file
 from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
@@ -283,6 +284,15 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words")
     SentenceTransformer(modules=[StaticEmbedding(words, vectors)], device="cpu").save(str(folder))
     return folder
+
+
+@pytest.fixture
+def rollback_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite without a write-ahead log: it looks at the file before it reads, and notices ruin.
+
+    With one, it reads on from memory for as long as nobody commits.
+    """
+    monkeypatch.setattr(store.file, "safe_journal_mode", lambda version: "delete")
 
 
 @pytest.fixture(scope="session")

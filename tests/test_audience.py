@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from lifelong.encoder import Encoder
 from lifelong.errors import AlreadyTaught, BadEdit, ModelDamaged
-from lifelong.router import Router, _texts
+from lifelong.router import Router
 from lifelong.runtime import EditableModel
 from lifelong.standing import Standing, places
 from store import Audience, Edit, Journal, KeyReused, NotWaiting, StoreError, StoreReadOnly
@@ -208,15 +208,15 @@ def _act(
 
 def _alone(journal: Journal, s: Any, asker: Audience) -> Router:
     """A router that never heard of the edits that `asker` does not see."""
-    router = Router(s.encoder, s.scope)
+    router = Router(journal, s.encoder, s.scope)
+    router.standing.epoch = journal.epoch
     standing = [
         edit for edit in journal.edits(audience=asker) if edit.status in ("live", "superseded")
     ]
-    texts = _texts(journal, standing, journal.epoch)
+    texts = journal.texts([edit.id for edit in standing])
     router._add(standing, texts)
     if texts:
         router._index.add(*journal.vectors(texts))
-    router.epoch = journal.epoch
     return router
 
 
@@ -386,12 +386,10 @@ def test_places_is_a_matter_of_order_and_audience() -> None:
     c = Edit(RUNS, "C", id=3, status="live", user_id="ann")
     assert places([a, b, c]) == {1: 2, 2: None, 3: None}
     assert places([b, c, a]) == {2: 1, 1: None, 3: None}
-    standing = Standing()
-    for edit in (a, b, c):
-        standing.add(edit)
+    standing = Standing(Journal.open(":memory:", model="m", encoder="e"))
+    standing.add([a, b, c])
     assert standing.kin([a]) == {1, 2}
-    for id in (1, 2, 3, 3):
-        standing.discard(id)
+    standing.discard([1, 2, 3, 3])
     assert standing.rivals(a) == []
     assert standing.kin([c]) == set()
 
@@ -523,6 +521,7 @@ def test_a_full_disk_refuses_corrections_and_answers(make_model: MakeModel, tmp_
     assert said(model, "Where is 7?") == ["Rome"]
 
 
+@pytest.mark.usefixtures("rollback_journal")
 def test_a_store_that_cannot_be_read_leaves_the_last_good_state(
     make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,6 @@
 """The command line: every command, its JSON, its exit code; a chat through a pipe; an import."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils.utils import sqlite3
 from typer.testing import CliRunner, Result
 
 from lifelong.cli import COMMANDS, app, chat

@@ -222,13 +222,25 @@ def test_erase_a_person(run: Run, filled: Path) -> None:
     assert outline(filled) == [("", "retired"), ("", "retired"), ("Jane", "live")]
 
 
+def test_an_erased_edit_brings_no_older_one_back_beside_a_newer_one(run: Run, path: Path) -> None:
+    with Journal.open(path, model="m1", encoder="e1") as journal:
+        about = {"subject": "Acme", "relation": "ceo"}
+        journal.record([Edit("Where is Acme's head?", "Kim", **about)], None)
+        journal.record([Edit("Who runs Acme?", "Dana", **about)], None, supersedes={0: [1]})
+        journal.record([Edit("Where is Acme's head?", "Oslo", subject="Acme")], None)
+    assert data(run("erase", "2", "--yes", "--json"))["erased"] == [2]
+    assert outline(path) == [("Kim", "superseded"), ("", "retired"), ("Oslo", "live")]
+    assert data(run("erase", "3", "--yes", "--json"))["erased"] == [3]
+    assert outline(path) == [("Kim", "live"), ("", "retired"), ("", "retired")]
+
+
 def test_erase_by_tenant_or_ids_and_what_may_still_hold_it(run: Run, filled: Path) -> None:
     copy = Path(f"{filled}.before-m002_next")
     copy.touch()
     assert data(run("erase", "--user", "ann", "--yes", "--json"))["erased"] == []
     assert data(run("erase", "3", "--yes", "--json")) == {
         "erased": [3],
-        "epoch": 5,
+        "epoch": 6,
         "copies": [str(copy)],
     }
     assert data(run("erase", "--tenant", "acme", "--yes", "--json"))["erased"] == [1, 2]

@@ -33,7 +33,7 @@ def hops(hash_encoder: Any) -> Callable[..., Hops]:
     def make(*says: Say, facts: tuple[Reference, ...] = ()) -> Hops:
         journal = Journal.open(":memory:", model="m", encoder=hash_encoder.fingerprint)
         edits = [Edit(prompt, target, subject) for prompt, target, subject in says]
-        router = Router(hash_encoder, CosineScope())
+        router = Router(journal, hash_encoder, CosineScope())
         journal.record(edits, None, router.encode(edits))
         router.sync(journal)
         return Hops(router, hash_encoder, FactBase(facts))

@@ -12,7 +12,7 @@ store.errors store.records store.patches store.file store.chain store.life store
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.encoder
+lifelong.encoder lifelong.postings lifelong.kept
 lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
 lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
 lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sqlite_utils.utils import sqlite3
 
 from lifelong import Alarm, EditableModel, Monitoring, Thresholds, alarms
 from lifelong import monitor as monitor_module
@@ -311,8 +312,6 @@ def test_settings_without_a_meaning_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def garble(path: Path, id: int) -> None:
-    import sqlite3
-
     with sqlite3.connect(path) as db:
         db.execute("UPDATE content SET vector = zeroblob(length(vector)) WHERE edit = ?", (id,))
     db.close()

@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 import store
+from lifelong import kept
 from lifelong.runtime import EditableModel
-from store import StoreFull, StoreReadOnly, WrongBase, WrongEncoder
+from store import (
+    DamagedDatabase,
+    Journal,
+    StoreFull,
+    StoreReadOnly,
+    WrongBase,
+    WrongEncoder,
+)
 from tests.conftest import HashEncoder, tiny_lm
 
 MakeModel = Callable[..., EditableModel]
@@ -33,7 +41,8 @@ def answers(model: EditableModel) -> list[object]:
 def test_07_a_replayed_journal_answers_alike(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model(store=tmp_path / "edits.db")
     teach(model)
-    shutil.copy(tmp_path / "edits.db", tmp_path / "copy.db")
+    with Journal.read(tmp_path / "edits.db") as journal:
+        journal.backup(tmp_path / "copy.db")
     assert answers(make_model(store=tmp_path / "copy.db")) == answers(model)
 
 
@@ -68,6 +77,7 @@ def test_10_corrections_fail_closed_and_the_chat_goes_on(
     assert answers(model) == before
 
 
+@pytest.mark.usefixtures("rollback_journal")
 def test_10_a_file_that_is_ruined_while_in_use(
     make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,6 +90,41 @@ def test_10_a_file_that_is_ruined_while_in_use(
     assert "answering as of 6" in caplog.text
     with pytest.raises(store.StoreError):
         model.edit("Where is Acme?", "Rome")
+
+
+@pytest.mark.usefixtures("rollback_journal")
+def test_10_of_a_ruined_file_an_edit_that_is_not_in_memory_is_missed_and_said_to_be(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "MOST", 1)
+    path = tmp_path / "edits.db"
+    model = make_model(store=path)
+    teach(model)
+    model.chat("Where is Globex?")
+    path.write_bytes(b"ruined" * (path.stat().st_size // 6 + 1))
+    assert model.chat("Where is Globex?").edits
+    assert not model.chat("What is the time?").edits
+    with pytest.raises(store.StoreError, match="restore a backup"):
+        model.chat("Who runs Acme?")
+
+
+@pytest.mark.usefixtures("rollback_journal")
+@pytest.mark.parametrize("damaged", ["vector", "text"])
+def test_10_a_row_that_is_damaged_before_it_is_read(
+    make_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    path = tmp_path / "edits.db"
+    model, other = make_model(store=path), make_model(store=path)
+    teach(model)
+    before = answers(model)
+    edit = other.edit("What does Acme sell?", "Rope")
+    vector, text = other._session.router.vectors([edit]).tobytes(), edit.to_json().encode()
+    spoilt = {"vector": (vector, bytes(1024)), "text": (text, text.replace(b"targ", b"tarG"))}
+    path.write_bytes(path.read_bytes().replace(*spoilt[damaged]))
+    assert answers(model) == before
+    assert "answering as of 6" in caplog.text
+    with pytest.raises(DamagedDatabase, match=rf"{damaged} of edit 5 .*Restore a backup"):
+        make_model(store=path)
 
 
 def test_12_another_model_or_encoder_is_refused_and_left_as_it_was(

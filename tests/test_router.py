@@ -17,6 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from lifelong import kept
 from lifelong.encoder import Vectors
 from lifelong.errors import AlreadyTaught
 from lifelong.router import Router, scope_text
@@ -181,7 +182,7 @@ def test_a_sync_that_fails_half_way_changes_nothing_and_the_next_one_catches_up(
     behind = Router.build(s.journal, s.encoder, s.scope)
     model.undo(1)
     model.edit("Who runs Globex?", "Zed")
-    for step in ("history", "patches", "get_many", "vectors"):
+    for step in ("history", "texts", "get_many", "vectors"):
         with monkeypatch.context() as broken:
             broken.setattr(Journal, step, _locked)
             with pytest.raises(StoreLocked):
@@ -275,10 +276,28 @@ class RouterMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-def test_any_sequence_of_edit_undo_redo_reopen_equals_a_rebuild(make_model: MakeModel) -> None:
+@pytest.mark.parametrize(("in_memory", "examples"), [(kept.MOST, 15), (1, 5)])
+def test_any_sequence_of_edit_undo_redo_reopen_equals_a_rebuild(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, in_memory: int, examples: int
+) -> None:
+    monkeypatch.setattr(kept, "MOST", in_memory)
+
     class Machine(RouterMachine):
         make = staticmethod(lambda path: make_model(store=path))
 
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=15, stateful_step_count=12, deadline=None)
+        Machine, settings=settings(max_examples=examples, stateful_step_count=12, deadline=None)
     )
+
+
+def test_what_is_read_later_is_as_of_the_routers_epoch(
+    model: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.edit("Who runs Acme?", "Dana")
+    before = model.explain("Who runs Acme?")
+    monkeypatch.setattr(kept, "MOST", 0)
+    then = built_anew(model)
+    model.promote(1, "tenant")
+    model.undo(1)
+    assert then.route(["Who runs Acme?"]) == [before]
+    assert then.standing.rivals(Edit("Who runs Acme?", "Kim")) == [before.hits[0].edit]

@@ -3,12 +3,12 @@
 import os
 import platform
 import shutil
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
+from sqlite_utils.utils import sqlite3  # type: ignore[attr-defined]  # as in store/file.py
 from typer import Exit
 
 from lifelong.cli.setup import UNUSABLE, Setup, fields, stderr

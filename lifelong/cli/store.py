@@ -5,6 +5,7 @@ told `--yes`; a no leaves with 1 and changes nothing.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ from typer import Argument, BadParameter, Exit, FileBinaryRead, Option, Typer, c
 
 from lifelong.cli import feed
 from lifelong.cli.setup import UNUSABLE, Setup, fields, stderr, with_setup
-from store import DamagedDatabase, Journal, pack, put_back
+from lifelong.standing import Standing, settle
+from store import DamagedDatabase, Edit, Journal, pack, put_back
 from store import migrate as migrate_store
 from store import rebuild as rebuild_index
 
@@ -145,9 +147,10 @@ def erase(
     if not ids and setup.audience is None:
         raise BadParameter("name edits by their ids, or a person by --user and --tenant")
     with setup.tend() as journal:
-        which = ids or [edit.id for edit in journal.authored(setup.user, setup.tenant)]
+        which = [journal.get(id) for id in dict.fromkeys(ids or ())]
+        which = which or journal.authored(setup.user, setup.tenant)
         _ask(yes, f"Erase the texts of {len(which)} edits for good?")
-        erased = [edit.id for edit in journal.erase(which, reason="erased on request")]
+        erased = _erased(journal, which)
         epoch = journal.epoch
     copies = [str(copy) for copy in _copies(Path(setup.store))]
     also = "".join(f"\nIt may still hold them: {copy}" for copy in copies)
@@ -172,6 +175,18 @@ def _merge(setup: Setup, folder: Path) -> None:
         ids = [edit.id for edit in journal.import_(folder)]
         epoch = journal.epoch
     setup.show({"ids": ids, "epoch": epoch}, f"{len(ids)} edits are new, epoch {epoch}.")
+
+
+def _erased(journal: Journal, edits: Sequence[Edit]) -> list[int]:
+    """Wipe these; those that stood give way first, while it can be read what they said."""
+    stood = [edit.id for edit in edits if edit.status in ("live", "superseded")]
+    reason = "erased on request"
+    settle(
+        journal,
+        Standing.of(journal),
+        lambda: [journal.retire(id, reason=reason) for id in stood],
+    )
+    return [edit.id for edit in journal.erase([edit.id for edit in edits], reason=reason)]
 
 
 def _integrity(journal: Journal) -> str:

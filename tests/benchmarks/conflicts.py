@@ -66,10 +66,8 @@ def main(data: Path = DATA) -> None:
 
 def show(name: str, encoder: Encoder, pairs: Sequence[Pair]) -> None:
     """Print which second edits are found at odds, with their own first and with others'."""
-    router, journal = (
-        Router(encoder, scope_for(encoder)),
-        Journal.open(":memory:", model="", encoder=encoder.fingerprint),
-    )
+    journal = Journal.open(":memory:", model="", encoder=encoder.fingerprint)
+    router = Router(journal, encoder, scope_for(encoder))
     journal.record([first for first, _ in pairs], None, router.encode([a for a, _ in pairs]))
     router.sync(journal)
     own, others = Counter[str](), Counter[str]()

@@ -11,7 +11,6 @@ place among the suspects, and the alarms that had no cause. The edits are those 
 
 import json
 import random
-import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
+from sqlite_utils.utils import sqlite3
 
 from lifelong import Alarm, EditableModel, Monitoring
 from lifelong.alarms import alarms_of

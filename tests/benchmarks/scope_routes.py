@@ -98,7 +98,7 @@ def memory(encoder: SentenceEncoder, edits: Sequence[Edit]) -> Router:
     """The router of a journal that holds `edits`."""
     scope = scope_for(encoder)
     with Journal.open(":memory:", model="none", encoder=encoder.fingerprint) as journal:
-        vectors = Router(encoder, scope).encode(edits)
+        vectors = encoder.encode([scope_text(edit) for edit in edits])
         journal.record(edits, Hint("serac", ("",) * len(edits)), vectors)
         return Router.build(journal, encoder, scope)
 

@@ -1,12 +1,13 @@
 """How the store behaves with many edits: commits, bulk import, open, lookup, memory.
 
-    python tests/benchmarks/store_scale.py --edits 1000000 \\
+    python tests/benchmarks/store_scale.py --edits 1000000 --router \\
         --prompts ../shared/data/counterfact/train.jsonl
 
 The prompts are encoded by MiniLM, and their vectors perturbed until there are enough. Without them
 the vectors are random. A query is a perturbed stored vector (cosine about 0.9). Opening
 and looking up run in a fresh process, which reports its peak memory: once building the index, once
-from its snapshot. Prints JSON; milliseconds are p50 / p99.
+from its snapshot. With `--router` another opens the runtime's router, torch and all but no model,
+and routes questions whose vectors are given. Prints JSON; milliseconds are p50 / p99.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,21 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=100_000)
     parser.add_argument("--prompts", type=Path, metavar="FILE.jsonl")
     parser.add_argument("--queries", type=int, default=1_000)
+    parser.add_argument("--router", action="store_true")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure_index(options.child, options.queries)))
+        measure = measure_router if options.router else measure_index
+        print(json.dumps(measure(options.child, options.queries)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "lifelong.db"
         source = encoded(options.prompts) if options.prompts else random_vectors()
         figures = {"edits": options.edits, **measure_writing(path, options.edits, source)}
         child = [sys.executable, __file__, "--child", str(path), "--queries", str(options.queries)]
-        for name in ("index built", "index from snapshot"):
-            done = subprocess.run(child, check=True, stdout=subprocess.PIPE, text=True)
+        for name in ("index built", "index from snapshot", *["router"] * options.router):
+            row = [*child, "--router"] if name == "router" else child
+            done = subprocess.run(row, check=True, stdout=subprocess.PIPE, text=True)
             figures[name] = json.loads(done.stdout)
     print(json.dumps(figures, indent=2))
 
@@ -121,6 +125,48 @@ def measure_index(path: Path, queries: int) -> Figures:
         "lookup among one tenant's 1,000 ms": tenant,
         "recall@1": float(np.mean(np.array(found) == exact(index, ids, asked))),
         **memory,
+    }
+
+
+class Given:
+    """An encoder whose vectors are ready: no time is spent on encoding."""
+
+    dim = 384
+    fingerprint = "e"
+    vectors: Iterator[np.ndarray]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(n, 384) float32, unit rows."""
+        return np.stack([next(self.vectors) for _ in texts])
+
+
+def measure_router(path: Path, queries: int) -> Figures:
+    """Open the runtime's router and route; the share of questions that their own edit is near."""
+    from lifelong.router import Router
+    from lifelong.scope import CosineScope
+
+    rng, imported = np.random.default_rng(1), peak_memory()
+    with Journal.read(path) as journal:
+        given = Given()
+        start = time.perf_counter()
+        router = Router.build(journal, given, CosineScope())
+        seconds, opened = time.perf_counter() - start, peak_memory()
+        asked = np.unique(rng.choice(len(router) - TENANT, queries) + 1)
+        given.vectors = iter(perturbed(journal.vectors(asked.tolist())[1], 0.5, rng))
+        near: list[bool] = []
+
+        def route(id: int) -> None:
+            (found,) = router.route([f"So tell me who runs company {id - 1} now."])
+            near.append(id in {hit.id for hit in (*found.hits, *found.near)})
+
+        routes = timed(each(asked, route), len(asked))
+    return {
+        "open s": round(seconds, 1),
+        "route ms": routes,
+        "its own edit is near": float(np.mean(near)),
+        "GB of the imports": imported["heap GB"],
+        "GB when opened": opened["heap GB"],
+        **peak_memory(),
     }
 
 

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlite_utils.utils import sqlite3
 
 import store.file
 from store import (
     DamagedDatabase,
+    Edit,
     ForeignDatabase,
     Journal,
     SchemaTooNew,
@@ -23,11 +25,21 @@ from store import (
     StoreUnavailable,
     WrongBase,
     WrongEncoder,
+    open_index,
 )
 from store.file import safe_journal_mode
-from tests.store.samples import say
+from tests.store.samples import DIM, say
 
 Reopen = Callable[[], Journal]
+
+
+def vandalise(path: Path, sql: str, value: str | bytes) -> None:
+    """Change rows behind the store's back."""
+    with sqlite3.connect(path) as vandal:
+        for (trigger,) in vandal.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            vandal.execute(f"DROP TRIGGER {trigger}")
+        vandal.execute(sql, (value,))
+    vandal.close()
 
 
 @pytest.mark.parametrize("garbage", [b"hello", bytes(5000), random.Random(1).randbytes(9000)])
@@ -103,6 +115,44 @@ def test_a_changed_row_is_named(path: Path, journal: Journal, reopen: Reopen) ->
     vandal.close()
     with pytest.raises(DamagedDatabase, match=f"event 2 .edit 2, {time[:10]}.*to epoch 1 holds"):
         reopen().verify()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x01", bytes(32), np.full(8, 9, "<f4").tobytes()])
+def test_a_damaged_vector_is_named(
+    path: Path, journal: Journal, reopen: Reopen, damage: bytes
+) -> None:
+    for name in ("Jane", "John", "Joan"):
+        say(journal, name)
+    vandalise(path, "UPDATE content SET vector = ? WHERE edit = 2", damage)
+    for look in (Journal.vectors, lambda journal: open_index(journal, DIM)):
+        with pytest.raises(DamagedDatabase, match=r"vector of edit 2 .*Restore a backup"):
+            look(reopen())
+    assert reopen().vectors([1, 3])[0].tolist() == [1, 3]
+
+
+def test_no_vector_is_recorded_that_would_be_taken_for_damaged(journal: Journal) -> None:
+    for vectors in (np.zeros((1, DIM), np.float32), np.full((1, DIM), np.nan, np.float32)):
+        with pytest.raises(ValueError, match="of length 1"):
+            journal.record([Edit("p", "t")], None, vectors)
+    assert journal.epoch == 0
+
+
+def test_a_damaged_text_is_named(path: Path, journal: Journal, reopen: Reopen) -> None:
+    say(journal, "Jane")
+    body = say(journal, "John").to_json().encode()
+    journal.close()
+    spoilt = body.replace(b'"target"', b'"tarGet"')
+    path.write_bytes(path.read_bytes().replace(body, spoilt))
+    with pytest.raises(DamagedDatabase, match=r"text of edit 2 .*Restore a backup"):
+        reopen().live()
+    assert reopen().get(1).target == "Jane"
+
+
+def test_a_damaged_event_is_named(path: Path, journal: Journal, reopen: Reopen) -> None:
+    say(journal, "Jane")
+    vandalise(path, "UPDATE event SET body = ? WHERE seq = 1", "{")
+    with pytest.raises(DamagedDatabase, match=r"Event 1 of edit 1 .*Restore a backup"):
+        reopen().history()
 
 
 def test_another_base_model_or_encoder(path: Path, journal: Journal) -> None:

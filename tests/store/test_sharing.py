@@ -5,9 +5,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from store import Edit, Journal
+import pytest
+
+import store.file
+from store import Edit, Journal, StoreLocked
 from tests.store.samples import say
 
 Reopen = Callable[[], Journal]
@@ -59,6 +63,21 @@ def test_readers_never_see_half_a_transaction(journal: Journal, reopen: Reopen) 
     done.set()
     watcher.join()
     assert seen == {0}
+
+
+def test_several_reads_see_one_state(
+    journal: Journal, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.file, "LOCK_SECONDS", 0.05)
+    other = reopen()
+    say(journal, "Jane")
+    with journal.unchanged():
+        assert journal.epoch == 1
+        with suppress(StoreLocked):  # where readers and writers shut each other out
+            say(other, "John")
+        assert (journal.epoch, len(journal.edits())) == (1, 1)
+    say(other, "Joan")
+    assert journal.epoch == other.epoch
 
 
 def test_opening_and_closing_leaks_no_file(path: Path, journal: Journal) -> None:

@@ -1,10 +1,12 @@
 """What every request passes: its id, its host and origin, its size, its rate; and its log line.
 
-unknown Host            403      against names that were rebound to this machine
-foreign Origin          403      where anything might change
-body too long           413
-no key, a wrong one     401      the open paths need none
-too many                429
+    unknown Host            403      against names that were rebound to this machine
+    foreign Origin          403      where anything might change
+    no key, a wrong one     401      the open paths need none
+    too many                429
+    body too long           413
+
+What leaves bears the id, and the headers that keep a browser from doing more than show it.
 """
 
 import logging

@@ -154,6 +154,7 @@ def _streamed(
                 usage = _usage(replies.prompt_tokens, tokens)
                 yield _line({**frame, "choices": [], "usage": usage})
         except Exception as exc:  # noqa: BLE001  the response has begun: the error goes into it
+            _log.exception("A stream broke off.")
             yield _line(body(problem_of(exc)))
         yield _DONE
 

@@ -1,6 +1,5 @@
 """Every error as the OpenAI API words it: `{"error": {"message", "type", "param", "code"}}`."""
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -47,8 +46,6 @@ _STATUS: Mapping[type[Exception], int] = {
     StoreError: 503,
 }
 _OPENAI = {"prompt_too_long": "context_length_exceeded"}  # their names for our errors
-
-_log = logging.getLogger(__name__)
 
 
 class Problem(Exception):

@@ -1,8 +1,10 @@
 """From one user to all: a correction spreads by agreement, by trust or by a review.
 
-before ── promote ── after        the same questions of those who get it, asked twice
-            │           └── breach: something old is lost, changed, or meant by mistake
-            └────────────────────  then the edit is its author's again
+    before ── promote ── after        the same questions of those who get it, asked twice
+                │           └── breach: something old is lost, changed, or meant by mistake
+                └────────────────────  then the edit is its author's again
+
+The journal keeps who let it, and what the canary said.
 """
 
 import logging

@@ -13,7 +13,6 @@ from typing import Any
 
 from lifelong.alarms import alarms_of
 from lifelong.batching import Listener, Sampling, Ticket
-from lifelong.errors import LifelongError
 from lifelong.lm import control_tokens
 from lifelong.prompt import Prompt
 from lifelong.runtime import EditableModel
@@ -25,7 +24,7 @@ from lifelong.serve.promotion import Outcome, Promotion, wider
 from lifelong.serve.settings import Settings
 from lifelong.serve.trend import Trend
 from lifelong.view import View
-from store import Edit, Event, Reach, Reading, StoreError, UnknownEdit
+from store import Edit, Event, Reach, Reading, UnknownEdit
 
 _VIEWS = 8  # of past epochs that are kept
 _DAY = 86_400.0
@@ -41,7 +40,7 @@ class Service:
         self.metrics = metrics
         self.trend = Trend()
         self._model: EditableModel | None = None
-        self._failure: Exception | None = None
+        self._failed = False
         self._past: dict[tuple[Any, ...], View] = {}
         self._lock = Lock()
         self._a_minute = Buckets(settings.corrections_a_minute, 60)
@@ -74,8 +73,8 @@ class Service:
     def model(self) -> EditableModel:
         """The model. Raises Problem while there is none."""
         if self._model is None:
-            why = f"The model cannot be used: {self._failure}" if self._failure else None
-            raise Problem(503, why or "The model is being loaded.", code="model_not_ready")
+            why = "cannot be used: the log says why" if self._failed else "is being loaded"
+            raise Problem(503, f"The model {why}.", code="model_not_ready")
         return self._model
 
     def ready(self) -> dict[str, Any]:
@@ -92,9 +91,9 @@ class Service:
     def _load(self, open_model: Callable[[], EditableModel]) -> None:
         try:
             model = open_model()
-        except (LifelongError, StoreError) as exc:
-            _log.error("%s", exc)
-            self._failure = exc
+        except Exception:  # noqa: BLE001  whatever it is, the server stays up to say so
+            _log.exception("The model cannot be used.")
+            self._failed = True
             return
         self._batching = model.batching(self.settings.rows)
         self._promotion = Promotion(model, self.settings, self.metrics)

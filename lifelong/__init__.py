@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lifelong.alarms import Alarm, Thresholds
+    from lifelong.choose import ByModel
     from lifelong.conflicts import Conflict
+    from lifelong.consolidate import Consolidation, Gate
     from lifelong.errors import (
         AlreadyTaught,
         BadEdit,
@@ -34,10 +36,13 @@ __all__ = [
     "AlreadyTaught",
     "Answer",
     "BadEdit",
+    "ByModel",
     "Conflict",
     "Conflicting",
+    "Consolidation",
     "EditRefused",
     "EditableModel",
+    "Gate",
     "Hit",
     "LifelongError",
     "Method",
@@ -52,7 +57,10 @@ __all__ = [
 ]
 
 # of these names, light to heavy
-_HOMES = ("errors", "lm", "methods", "router", "conflicts", "view", "alarms", "watch", "runtime")
+_HOMES = (
+    *("errors", "lm", "choose", "methods", "router", "conflicts", "view", "consolidate"),
+    *("alarms", "watch", "runtime"),
+)
 
 
 def __getattr__(name: str) -> object:

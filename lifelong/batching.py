@@ -2,9 +2,9 @@
 
     waiting ── join ──► rows, padded on the left ── one forward ──► a token each ──► its listener
        ▲                  └── a row leaves at its end, its limit, a stop string, or unheard
-    one that wants other weights waits until the batch is empty, and so do those behind it
+    one that wants other terms waits until the batch is empty, and so do those behind it
 
-Each row has its own route, prompt, limit and random draws: what is edited meanwhile changes the
+Terms are the state of the weights and an adapter. Each row has its own route, prompt, limit and random draws: what is edited meanwhile changes the
 next request, never a running one.
 """
 
@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Condition, Thread
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 from transformers import (
@@ -28,12 +29,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from lifelong.adapter import adapted
 from lifelong.errors import Busy, EmptyPrompt, PromptTooLong
 from lifelong.lm import LM
 from lifelong.prompt import Prompt, stack_left
 from lifelong.router import Route
 from lifelong.view import Plan, View
-from lifelong.weights import State, Weights
+from lifelong.weights import Key, State, Weights
 
 Finish = Literal["stop", "length"]
 
@@ -67,6 +69,13 @@ class Piece:
 Listener = Callable[[Piece | Exception], object]
 
 
+class Terms(NamedTuple):
+    """What all rows of a batch share: the weights, by their key, and what the model has besides."""
+
+    weights: Key
+    adapter: Path | None
+
+
 @dataclass(eq=False)
 class Ticket:
     """One request, waiting or being answered."""
@@ -81,6 +90,11 @@ class Ticket:
     def route(self) -> Route:
         """The decision on its prompt."""
         return self.plan.route
+
+    @property
+    def terms(self) -> Terms:
+        """What it wants of the batch that it joins."""
+        return Terms(self.state.key, self.plan.adapter)
 
     @property
     def prompt_tokens(self) -> int:
@@ -159,29 +173,30 @@ class Batching:
     # -- in the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (state := self._next_state()) is not None:
-            batch = Batch(self._lm)
+        while (first := self._next()) is not None:
+            batch, adapter = Batch(self._lm), first.plan.adapter
+            wearing = adapted(self._lm, adapter) if adapter else nullcontext()
             try:
-                with self._weights.held(state), self._busy(), torch.no_grad():
-                    self._answer(batch, state)
+                with self._weights.held(first.state), wearing, self._busy(), torch.no_grad():
+                    self._answer(batch, first.terms)
             except Exception as exc:  # noqa: BLE001  it belongs to those who listen
                 _log.exception("A batch failed.")
                 batch.fail(exc)
         for ticket in self._waiting:
             ticket.listener(Busy("The server is shutting down.", "Ask again in a few seconds."))
 
-    def _next_state(self) -> State | None:
-        """The weights that the first of the queue wants; None when there will be none."""
+    def _next(self) -> Ticket | None:
+        """The first of the queue, which stays there; None when there will be none."""
         with self._changed:
             self.running = 0
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or not self._open)
-            return self._waiting[0].state if self._open else None
+            return self._waiting[0] if self._open else None
 
-    def _answer(self, batch: "Batch", state: State) -> None:
-        """Until the batch is empty and the next in the queue, if any, wants other weights."""
+    def _answer(self, batch: "Batch", terms: Terms) -> None:
+        """Until the batch is empty and the next in the queue, if any, wants other terms."""
         while self._open:
-            if new := self._take(state, self._most - len(batch.rows)):
+            if new := self._take(terms, self._most - len(batch.rows)):
                 self.running = len(batch.rows) + len(new)
                 batch.join(new)
             elif batch.rows:
@@ -191,10 +206,10 @@ class Batching:
             self.running = len(batch.rows)
         batch.fail(Busy("The server is shutting down.", "Ask again in a few seconds."))
 
-    def _take(self, state: State, room: int) -> list["Row"]:
+    def _take(self, terms: Terms, room: int) -> list["Row"]:
         taken: list[Row] = []
         with self._changed:
-            while self._waiting and len(taken) < room and self._waiting[0].state.key == state.key:
+            while self._waiting and len(taken) < room and self._waiting[0].terms == terms:
                 ticket = self._waiting.popleft()
                 if not ticket.unheard:
                     taken.append(Row(self._lm, ticket))

@@ -122,6 +122,10 @@ class PackageMissing(LifelongError):
     """What was asked for needs a package that is not installed."""
 
 
+class NothingToExport(LifelongError):
+    """No edit is in the weights."""
+
+
 class NoReport(LifelongError):
     """Nothing was measured yet, or the page cannot be written."""
 

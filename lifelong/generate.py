@@ -8,8 +8,10 @@ more than ids (scores, a cache) gets one run on his own prompt for all rows.
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -22,6 +24,7 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 from transformers.utils.generic import ModelOutput
 
+from lifelong.adapter import adapted
 from lifelong.lm import LM
 from lifelong.prompt import Condition, stack_left
 from lifelong.say import Saying
@@ -149,10 +152,10 @@ def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Outpu
 
 
 def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Tensor:
-    """Two runs: the caller's batch for the untouched rows, the methods' prompts for the others."""
-    fired = [row for row, condition in enumerate(conditions) if condition]
+    """The caller's batch for the untouched rows; for the others the methods' prompts, in a run of
+    its own for each adapter."""
     replies: dict[int, torch.Tensor] = {}
-    if len(fired) < len(conditions):  # before the others: it must draw what the base model draws
+    if not all(conditions):  # before the others: it must draw what the base model draws
         mute = _Mute([bool(condition) for condition in conditions], request.ends)
         ids = request.base(
             request.input_ids,
@@ -160,11 +163,22 @@ def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Te
             **_with_processor(request.kwargs, mute),
         )
         replies.update(enumerate(_sequences(ids)[:, request.input_ids.shape[1] :]))
-    told, start = _told(request, [(row, conditions[row]) for row in fired])
-    copies = len(told) // len(fired)
-    for i, reply in enumerate(told[:, start:]):
-        replies[fired[i // copies] * copies + i % copies] = reply
+    for adapter, rows in _by_adapter(conditions).items():
+        with adapted(request.lm, adapter) if adapter else nullcontext():
+            told, start = _told(request, [(row, conditions[row]) for row in rows])
+        copies = len(told) // len(rows)
+        for i, reply in enumerate(told[:, start:]):
+            replies[rows[i // copies] * copies + i % copies] = reply
     return _behind(request, [replies[row] for row in sorted(replies)])
+
+
+def _by_adapter(conditions: Sequence[Condition | None]) -> dict[Path | None, list[int]]:
+    """The rows that are conditioned, those with the same adapter together."""
+    rows: dict[Path | None, list[int]] = {}
+    for row, condition in enumerate(conditions):
+        if condition:
+            rows.setdefault(condition.adapter, []).append(row)
+    return rows
 
 
 def _told(

@@ -33,9 +33,17 @@ _RELATIVE = re.compile(r",\s*(?:which|who|that)\s+")
 _WHOSE = re.compile(r",\s*whose\s+")
 _APPOSED = re.compile(r",\s*(?=\S)")
 _LAST = re.compile(r".*(?:[.!?]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
-_CHOICE = re.compile(rf"(?:and |so |but )?(?:{_BE}|do|does|did|has|have|had|can|could)\b", re.I)
+_AUX = rf"(?:{_BE}|do|does|did|has|have|had|can|could)"
+_CHOICE = re.compile(rf"(?:and |so |but )?{_AUX}\b", re.I)
+_JOINED = re.compile(r"\A(?:(?:and|but|so|ok|okay|then|well)[\s,]+)+(?=\S)", re.I)
+_TAG = re.compile(rf",\s*{_AUX}n['\u2019]t \w+(?=\s*\?)", re.I)  # "..., isn't it?"
+_PLEA = re.compile(
+    rf"((?:\A|[.!?]\s)\W*(?:and |so |but )?{_AUX})(?:n['\u2019]t\b|(.*?) not\b)", re.I
+)
 _IS_IT = re.compile(r"(?:is|was|are|were) (?:it|he|she|they|this|that) (?!true\b)\w", re.I)
-_NEGATED = re.compile(r"\bnot\b|n't\b|\bnever\b|\bor\b", re.I)
+_DENIAL = re.compile(r"\b(?:not(?! only)|never|no longer|nobody|no one)\b|n['\u2019]t\b", re.I)
+_OURS = re.compile(r"\b(?:i|we)(?:['\u2019](?:m|re))?(?: \w+?)?(?:n['\u2019]t| not)\b", re.I)
+_OR = re.compile(r"\bor\b", re.I)
 _ORDER = re.compile(
     r"(?:(?:please|can you|could you) )*"
     r"(?:write|describe|tell|give|explain|introduce|summari[sz]e|compose|draft)\b"
@@ -94,6 +102,7 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
     """
     clause = _clause(text, subject) if subject else None
+    clause = clause and _JOINED.sub("", clause, count=1)
     if clause is None or subject is None or len(clause) > _LONGEST:
         return None
     if not clause.endswith("?"):
@@ -105,7 +114,9 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
 def yes_or_no(question: str, edit: Edit) -> str:
     """ "Yes" or "No", where `question` proposes the target or something else; else nothing."""
     asked = _LAST.sub("", _without(question, edit.subject).strip())
-    if not (_CHOICE.match(asked) and asked.endswith("?")) or _NEGATED.search(asked):
+    hoped = plea(asked)
+    chosen = asked.endswith("?") and (_CHOICE.match(hoped) or hoped != asked)
+    if not chosen or _OR.search(hoped) or _DENIAL.search(hoped):
         return ""
     if contains(asked, edit.target):
         return "Yes"
@@ -114,6 +125,22 @@ def yes_or_no(question: str, edit: Edit) -> str:
     known = {word.folded for word in words(f"{edit.prompt} {edit.subject or ''}")}
     named = [w for w in words(asked)[1:] if asked[w.start].isupper() or asked[w.start].isdigit()]
     return "No" if any(word.folded not in known for word in named) else ""
+
+
+def denies(text: str) -> bool:
+    """Does it ask, or state, of what something is *not*?  ("Acme was never led by")
+
+    "Isn't Acme led by Jane?" and "Acme is led by Jane, isn't it?" ask whether it is, and "I don't
+    know who leads Acme" denies nothing of Acme.
+    """
+    return bool(_DENIAL.search(_OURS.sub("", plea(text[-_READ:]))))
+
+
+def plea(question: str) -> str:
+    """A question that hopes for a yes, without its "not" ("Isn't Acme ...?": "Is Acme ...?")."""
+    if not question.rstrip().endswith("?"):
+        return question
+    return _TAG.sub("", _PLEA.sub(r"\1\2", question, count=1))
 
 
 def is_longer(question: str) -> bool:

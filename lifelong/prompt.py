@@ -2,24 +2,41 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from lifelong.lm import LM, Message
+from lifelong.refer import Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt as the model would read it, and its messages where it is a chat."""
+    """One prompt as the model would read it, and its messages where it is a chat.
+
+    `in_full` is the last message with what it leaves to the turns before it (`refer.in_full`).
+    """
 
     text: str
     messages: tuple[Message, ...] | None = None
+    in_full: str | None = None
 
     @property
     def question(self) -> str:
-        """What scope is decided on: the user's last message, or the raw text."""
+        """What scope is decided on: the user's last message, in full, or the raw text."""
         asked = [m["content"] for m in self.messages or () if m["role"] == "user"]
-        return asked[-1] if asked else self.text
+        return self.in_full or (asked[-1] if asked else self.text)
+
+    @property
+    def earlier(self) -> list[Turn]:
+        """The turns before the question."""
+        turns: list[Turn] = []
+        for message in self.messages or ():
+            if message["role"] == "user":
+                turns.append(Turn(message["content"], ""))
+            elif message["role"] == "assistant" and turns:
+                turns[-1] = turns[-1]._replace(reply=message["content"])
+        return turns[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +66,15 @@ class Condition:
 
     It reads `messages`, or `text` where the prompt is raw, or the prompt itself where neither is
     given. With a `contrast` a > 0, tokens count as much as what was read makes them likelier:
-    (1 + a) log p(. | read) - a log p(. | prompt) (Shi et al. 2023, context-aware decoding).
+    (1 + a) log p(. | read) - a log p(. | prompt) (Shi et al. 2023, context-aware decoding). The
+    model has the `adapter` in that file meanwhile.
     """
 
     say: Say | None
     messages: tuple[Message, ...] | None = None
     text: str | None = None
     contrast: float = 0.0
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

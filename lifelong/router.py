@@ -8,14 +8,21 @@ cover him, and by nothing else; where two of them contradict each other, the nar
 his.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Self
 
+import numpy as np
+
+from lifelong.contrary import contrary
 from lifelong.encoder import Encoder, Vectors
 from lifelong.fact import same_fact
+from lifelong.gates import GATES, Gate, gate_of, gated
 from lifelong.kept import MOST, Kept
-from lifelong.prompt import Hop
+from lifelong.phrase import denies, plea
+from lifelong.prompt import Hop, Prompt
+from lifelong.refer import in_full
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Shelf, Standing
 from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
@@ -23,7 +30,7 @@ from store import Audience, Edit, Journal, VectorIndex, open_index
 
 EVERYONE = Audience()
 
-FIRES = 0.5  # probability from which an edit is in scope
+FIRES = 0.4  # probability from which an edit is in scope
 
 _CANDIDATES = 16  # edits of one subject that the classifier looks at
 _MENTIONS = 8  # subjects of one prompt that are looked at
@@ -31,6 +38,8 @@ _NEAR = 0.02  # probability from which an edit that does not fire is a near miss
 _SHOWN = 5  # near misses that a route keeps
 _YIELDS = 0.2  # of probability: an edit for more people gives way to one for fewer that fires
 
+_Score = Callable[[Vectors, list[int]], Vectors]  # of a question's vector and some edits
+_Question = tuple[str, set[int], _Score]  # what the encoder reads, and the edits it may be about
 Texts = Mapping[int, str | None]  # of an edit's method; None for an edit that is in the weights
 
 
@@ -66,6 +75,8 @@ class Route:
 
 def scope_text(edit: Edit) -> str:
     """What the encoder reads of an edit: the clause about its subject, subject masked."""
+    if gate := gate_of(edit):
+        return gate.text(edit)
     return (edit.subject and masked(edit.prompt, edit.subject)) or edit.prompt
 
 
@@ -144,6 +155,21 @@ class Router:
         """The subjects in `text` of edits that `asker` sees, and of `also`; the fullest first."""
         return mentions(text, [*self._seen(asker), also])[:_MENTIONS]
 
+    def referred(self, prompt: Prompt, asker: Audience = EVERYONE) -> Prompt:
+        """The same; its question in full where it leaves to earlier turns which subject it means.
+
+        What was taught word for word is no such question.
+        """
+        if not prompt.earlier or self._taught(prompt.question, asker):
+            return prompt
+        shelves = self._seen(asker)
+
+        def known(text: str) -> list[str]:
+            spans = sorted(mention.spans for mention in mentions(text, shelves))
+            return [text[span[0][0] : span[-1][1]] for span in spans]
+
+        return replace(prompt, in_full=in_full(prompt.question, prompt.earlier, known))
+
     def nearest(
         self, query: Vectors, subject: tuple[str, ...], asker: Audience, most: int
     ) -> list[Hit]:
@@ -179,7 +205,7 @@ class Router:
         return [
             self._decide(
                 self._taught(prompt, asker),
-                [(next(vectors), among, masked) for _, among, masked in questions],
+                [(next(vectors), among, score) for _, among, score in questions],
                 asker,
             )
             for prompt, questions in zip(prompts, asked, strict=True)
@@ -207,26 +233,43 @@ class Router:
             if self.standing.is_live(id)
         }
 
-    def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[tuple[str, set[int], bool]]:
-        """(text, edits it may be about, subject masked?) for each subject the prompt mentions."""
+    def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[_Question]:
+        """One for each subject the prompt mentions, and one for each kind of edit without any."""
         found = mentions(prompt, shelves)
-        questions = [
-            (focus(prompt, mention.spans), _about(mention.subject, shelves), True)
-            for mention in found[:_MENTIONS]
-        ]
+        questions: list[_Question] = []
+        for mention in found[:_MENTIONS]:
+            clause = plea(focus(prompt, mention.spans))
+            score = partial(self._scored, clause, masked=True)
+            questions.append((clause, _about(mention.subject, shelves), score))
         if without := _about((), shelves):
-            questions.append((prompt, without, False))
+            questions.append((prompt, without, partial(self._scored, prompt, masked=False)))
+        for name, gate in GATES.items():
+            if among := _about(gated(name), shelves):
+                questions.append((gate.asked(prompt), among, partial(self._let, gate, prompt)))
         return questions
 
+    def _scored(self, clause: str, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:
+        """By the classifier; what is not so is no answer to what is so, nor is the contrary."""
+        edits = self.standing.edits(ids).values()
+        targets = [edit.target for edit in edits]
+        scores = self._scope.score(query, self._index.vectors(ids), targets, masked=masked)
+        texts = [scope_text(edit) for edit in edits]
+        fit = [denies(text) == denies(clause) and not contrary(clause, text) for text in texts]
+        return np.where(fit, scores, 0.0)
+
+    def _let(self, gate: Gate, prompt: str, query: Vectors, ids: list[int]) -> Vectors:
+        """By the gate of their method."""
+        edits = list(self.standing.edits(ids).values())
+        return gate.score(prompt, edits, self._index.vectors(ids) @ query)
+
     def _decide(
-        self, taught: set[int], questions: list[tuple[Vectors, set[int], bool]], asker: Audience
+        self, taught: set[int], questions: list[tuple[Vectors, set[int], _Score]], asker: Audience
     ) -> Route:
         """`taught` are the edits of this very prompt: theirs, whatever subject they name."""
         best = dict.fromkeys(taught, 1.0)
-        for query, among, known in questions:
+        for query, among, score_all in questions:
             ids = [id for id, _ in self._index.search(query, _CANDIDATES, among)]
-            targets = [edit.target for edit in self.standing.edits(ids).values()]
-            scores = self._scope.score(query, self._index.vectors(ids), targets, masked=known)
+            scores = score_all(query, ids)
             for id, score in zip(ids, scores.tolist(), strict=True):
                 best[id] = max(best.get(id, 0.0), score)
         ruled = self._ruled(best, asker)

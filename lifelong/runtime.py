@@ -20,6 +20,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from threading import RLock
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, overload
 
@@ -29,8 +30,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lifelong import conflicts, policy
 from lifelong.batching import Batching
 from lifelong.conflicts import Conflict
+from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
 from lifelong.encoder import Encoder, load_encoder
-from lifelong.errors import BadEdit, Conflicting, NotAModel
+from lifelong.errors import BadEdit, BadSetting, Conflicting, LifelongError, NotAModel, TooWide
+from lifelong.export import FORMATS, adapter
+from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output
 from lifelong.hops import Hops, asking
@@ -39,6 +43,8 @@ from lifelong.match import matching
 from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
+from lifelong.prompt import Prompt
+from lifelong.rebase import Moved, move
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
 else:
     _Model = object  # the real one is mixed in per model class, see `_editable`
 
+Ids = list[int]
 Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Readings = list[Reading]
@@ -80,6 +87,7 @@ OnConflict = Literal["supersede", "reject", "review"]
 
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
+GATE = Gate()
 
 _NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
 
@@ -214,6 +222,27 @@ class EditableModel(_Model):
         settings = {"method": s.method} | ({"encoder": s.encoder_name} if s.encoder_name else {})
         save(folder, s.journal, settings)
 
+    def export(self, folder: str | Path, format: str = "safetensors") -> Ids:
+        """What is in the weights, for use without `lifelong`; the ids of the edits that are in it.
+
+        A plain checkpoint (`safetensors`), or an adapter for the base model (`peft-lora`). Raises
+        BadSetting, NothingToExport.
+        """
+        s, target = self._session, Path(folder)
+        if format not in FORMATS:
+            raise BadSetting(f"There is no format {format!r}.", f"Take {' or '.join(FORMATS)}.")
+        with s.lock:
+            self._catch_up()
+            inside, stored = s.router.in_weights, _deltas(s.journal, s.router)
+            state = s.weights.resting
+        if format == "peft-lora":
+            adapter(s.lm, stored, target)
+        else:
+            with s.weights.held(state):
+                super().save_pretrained(target)
+            s.lm.tokenizer.save_pretrained(target)
+        return inside
+
     def close(self) -> None:
         """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
         if isinstance(self, EditableModel):
@@ -250,8 +279,9 @@ class EditableModel(_Model):
     def edit(
         self,
         prompt: str,
-        target: str,
+        target: str | None = None,
         *,
+        extractor: Extractor = PLAIN,
         subject: str | None = None,
         relation: str | None = None,
         old: str | None = None,
@@ -268,6 +298,10 @@ class EditableModel(_Model):
     ) -> Edit:
         """From now on, asked `prompt` in any words, the model says `target`.
 
+        Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May", or
+        a rule: "If ..., then ..."), and `extractor` says what is corrected; the statement is kept
+        in the edit's provenance.
+
         The edit is on disk and live when this returns: for one user, for a tenant, or for everyone
         who asks. It replaces a live edit for the same people of the same prompt, or of the same
         subject and relation. `subject` is guessed from the prompt if not given. `paraphrases` and
@@ -280,6 +314,11 @@ class EditableModel(_Model):
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
         """
+        if target is None:
+            provenance = {"statement": prompt, **(provenance or {})}
+            fact = extractor.extract(prompt)
+            prompt, target, subject = fact.prompt, fact.target, subject or fact.subject
+            method = method or fact.method
         edit = policy.new_edit(
             prompt=prompt,
             target=target,
@@ -415,12 +454,99 @@ class EditableModel(_Model):
     def promote(self, id: int, reach: Reach, *, reason: str = "") -> Edit:
         """The edit is for its author only, for his tenant, or for everyone.
 
-        It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus,
+        It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus, TooWide,
         StoreError.
         """
         if reach not in get_args(Reach):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
+        if reach != "everyone" and id in self._session.router.in_weights:
+            raise TooWide(f"Edit {id} is in the weights, for everyone.", "Release it first.")
         return self._step(id, lambda journal: journal.promote(id, reach, reason=reason))
+
+    def consolidate(
+        self,
+        ids: Iterable[int] | None = None,
+        *,
+        method: str = "memit",
+        gate: Gate | None = GATE,
+        age: int = 0,
+        most: int = MOST,
+    ) -> Consolidation:
+        """Memory edits become one change of the weights, if what it does is within `gate`.
+
+        These edits, or the oldest `most` of those that may go and have `age` newer ones. They are
+        answered by the weights from then on, and named as before; `undo` solves the others anew.
+        Outside the gate, or if they changed meanwhile, everything is as it was. Without a gate
+        nothing is asked. Raises BadEdit, TooWide, EditRefused, StoreError.
+        """
+        s, began = self._session, perf_counter()
+        how = s.methods.get(method)
+        if not isinstance(how, WeightMethod):
+            raise BadEdit(f"{method!r} does not write into weights.", "Take memit, for example.")
+        with s.lock:
+            self._catch_up()
+            live, inside, base = s.journal.live(), set(s.router.in_weights), s.weights.resting
+        edits = settled([e for e in live if e.id not in inside], ids, age=age, most=most)
+        if not edits:
+            return Consolidation(method, (), {}, ("no edit may go",), perf_counter() - began)
+        patch, chosen = self._written(how, edits, new=False), tuple(edit.id for edit in edits)
+        trial = StoredPatch(0, patch, chosen, frozenset(chosen), tuple(range(len(chosen))))
+        after = s.weights.state([*_deltas(s.journal, s.router), trial], base)
+        exam = Examination(s.lm, edits, [edit for edit in live if edit.id in inside])
+        measured = exam.compare(*map(partial(self._take, exam), (base, after))) if gate else {}
+        misses = gate.misses(measured) if gate else ()
+        with s.lock:
+            with s.journal.together():
+                self._sync()
+                still = set(s.journal.live_ids()) - set(s.router.in_weights)
+                if s.weights.resting.key != base.key or not still.issuperset(chosen):
+                    misses += ("the edits changed meanwhile",)
+                if not misses:
+                    s.journal.carry(chosen, patch, reason=f"consolidated: {method}")
+            s.seen = None
+            self._catch_up()
+        return Consolidation(method, chosen, measured, misses, perf_counter() - began)
+
+    def release(self, ids: Iterable[int]) -> Edits:
+        """Consolidated edits are answered from memory again; the weights are as without them.
+
+        Raises UnknownEdit, BadEdit, StoreError.
+        """
+        s = self._session
+        with s.lock:
+            with s.journal.together():
+                self._sync()
+                edits, inside = [self.get(id) for id in ids], s.router.in_weights
+                for edit in edits:
+                    how = s.methods[edit.method]
+                    if isinstance(how, WeightMethod) or edit.id not in inside:
+                        raise BadEdit(
+                            f"Edit {edit.id} was not consolidated, or is not live.",
+                            "Name edits of a memory method that are in the weights.",
+                        )
+                    s.journal.carry([edit.id], how.propose(s.lm, [edit]), reason="released")
+            s.seen = None
+            self._catch_up()
+        return s.journal.get_many(edit.id for edit in edits)
+
+    def adopt(self, store: str | Path, *, gate: Gate | None = GATE) -> Moved:
+        """Take over the edits of another store, whatever model and encoder it was made for.
+
+        What was in the weights there is remembered, and goes into these within `gate`; the old
+        store is left as it is. Raises StoreError.
+        """
+        s = self._session
+        with s.lock, Journal.read(store) as old:
+            added, deltas = move(old, s.journal, s.lm, s.router.encode, s.methods)
+            s.seen = None
+            self._catch_up()
+        batches, refused = list[Consolidation](), list[str]()
+        for method, ids in deltas:
+            try:
+                batches += [self.consolidate(ids, method=method, gate=gate)] if ids else []
+            except LifelongError as exc:
+                refused.append(f"{method} of edits {ids}: {exc}")
+        return Moved(tuple(added), tuple(batches), tuple(refused))
 
     def add_facts(self, facts: Iterable[Reference]) -> References:
         """Keep facts for reference: what follows from an edit may pass through them.
@@ -603,7 +729,8 @@ class EditableModel(_Model):
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
         route = chained if s.multihop else partial(router.route, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods, then)
+        refer = partial(router.referred, asker=asker)
+        return View(s.lm, self._generating(then), route, s.methods, refer, then)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -695,6 +822,14 @@ class EditableModel(_Model):
 
         return generate
 
+    def _referred(self, prompt: Prompt, asker: Audience) -> Prompt:
+        s = self._session
+        if id(self) in _off.get() or not prompt.earlier:
+            return prompt
+        with s.lock:
+            self._catch_up()
+            return s.router.referred(prompt, asker)
+
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
         if id(self) in _off.get():
@@ -717,7 +852,12 @@ class EditableModel(_Model):
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
 
-    def _written(self, method: WeightMethod, edits: Edits) -> Delta:
+    def _take(self, exam: Examination, state: State) -> Figures:
+        """What the weights in this state make of an examination, without memory's help."""
+        view = View(self._session.lm, self._generating(state), self._route_nowhere)
+        return exam.take(view, self._session.weights.held(state))
+
+    def _written(self, method: WeightMethod, edits: Edits, *, new: bool = True) -> Delta:
         """What the method would write; it takes its time, and others ask meanwhile."""
         s = self._session
         with s.weights.away(), s.writing:
@@ -725,7 +865,8 @@ class EditableModel(_Model):
                 method.prepare(s.lm)
             with s.lock:
                 self._sync()
-                self._superseded(edits)
+                if new:
+                    self._superseded(edits)
                 live = _deltas(s.journal, s.router)
             with s.weights.held(s.weights.resting):
                 patch = method.propose(s.lm, edits, live)

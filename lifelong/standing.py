@@ -16,13 +16,15 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 
 from lifelong.fact import Fact, contradict, facts, implied
+from lifelong.gates import gate_of, gated
 from lifelong.kept import Kept
+from lifelong.names import other_names
 from lifelong.postings import Postings
 from lifelong.subject import anchors, subject_key
 from store import Audience, Edit, Journal
 
 T = TypeVar("T")
-What = Literal["fact", "subject", "target", "anchor"]
+What = Literal["fact", "subject", "target", "anchor", "name"]
 
 _SUPERSEDED, _LIVE = 1, 2  # 0: it does not stand
 _CHUNK = 5_000  # edits read from the journal at a time
@@ -165,12 +167,13 @@ class Standing:
     def _note(self, edit: Edit, code: int) -> None:
         subject = subject_key(edit.subject or "")
         said: list[tuple[What, tuple[str, ...]]] = [
-            ("subject", subject),
+            ("subject", gated(edit.method) if gate_of(edit) else subject),
             ("target", subject_key(edit.target)),
             *(("fact", fact) for fact in facts(edit) | implied(edit)),
         ]
         if subject:
             said.append(("anchor", anchors(subject)))
+            said += [("name", name) for name in other_names(subject)]
             self._names[edit.id] = len(self._words)
             self._words += f"{' '.join(subject)}\n".encode()
         self._postings.add((hash((what, code, key)) for what, key in said), edit.id)
@@ -184,7 +187,10 @@ class Shelf:
     audience: Audience
 
     def about(self, subject: tuple[str, ...]) -> set[int]:
-        """The ids of those that name this subject; () for those that name none."""
+        """The ids of those that name this subject; () for those that name none and no gate is for.
+
+        `gated` is what the others are under.
+        """
         return self._live("subject", subject)
 
     def saying(self, target: tuple[str, ...]) -> set[int]:
@@ -198,6 +204,10 @@ class Shelf:
     def anchored(self, anchors: tuple[str, ...]) -> set[tuple[str, ...]]:
         """The subjects they name that have these anchors."""
         return {self.standing.name(id) for id in self._live("anchor", anchors)}
+
+    def called(self, name: tuple[str, ...]) -> set[tuple[str, ...]]:
+        """The subjects they name that have this other name."""
+        return {self.standing.name(id) for id in self._live("name", name)}
 
     def _live(self, what: What, key: tuple[str, ...]) -> set[int]:
         found = self.standing.found(what, key, self.audience)

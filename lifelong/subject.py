@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+from lifelong.names import Key, initials_in, other_names
+
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
 
 _UNSPACED = r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
@@ -42,12 +44,25 @@ _LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called name
 _QUESTION = ("?", "\uff1f")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"\.(?=[,'?]|\s+[a-z])")
+_FORM = re.compile(r",? (?:Inc|Ltd|LLC|GmbH|Corp|PLC|AG)\b", re.IGNORECASE)
+_WH = r"(?:who|whom|whose|what|which|when|where|how)\b"
+_TURN = re.compile(rf"(?<=[.!?])\s+|\s*[\n;]\s*|, (?={_WH})| - ", re.IGNORECASE)
+_ASKS = re.compile(
+    rf"(?:and |but |so )?(?:{_WH}|(?:is|are|was|were|do|does|did|can|has|have)\b)", re.IGNORECASE
+)
+_ORDER = re.compile(r"(?:please |and )*(?:tell|name|say|give|remind|explain)\b", re.IGNORECASE)
+_POINTER = re.compile(
+    r"\b(?:it|its|he|his|she|her|him|they|their|them|(?<!is )(?<!are )(?<!was )there)\b",
+    re.IGNORECASE,
+)
+_OWNERS = ("its", "his", "their")
 _TITLE = re.compile(r"[A-Z]{2,4} of (?=\S)")
 
 _STEM = 5  # letters of a word that survive most inflections
 _COVERAGE = 0.75  # share of a subject's letters that a loose mention must show
 _CLAUSE = 2  # words after the subject that make a statement
 _LONGEST = 16  # words of a subject that are compared as one run
+_LAST = 3  # letters of the last word of a name that may stand for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +142,8 @@ def focus(text: str, spans: Spans) -> str:
 
     That is what a relation is read from: the subject would drown it in an embedding, and sentences
     before the question ("Nice weather. And who runs Acme?") are beside the point. So is what stands
-    unconnected before a statement about the subject ("Category: Singles Acme is located in").
+    unconnected before a statement about the subject ("Category: Singles Acme is located in"). Of a
+    statement and a question that points back ("I like Acme. Who runs it?") the latter counts.
     Without spans: the whole text.
     """
     if not spans:
@@ -143,14 +159,37 @@ def focus(text: str, spans: Spans) -> str:
     first = max([0, *(end for end in ends if end <= places[0])])
     last = min([len(said), *(end for end in ends if end > places[-1])])
     clause, led = said[first:last].strip(), said[first : places[0]]
+    if asked := _asked_on(said[first:], places[-1] - first):
+        return asked
     if not clause.endswith(_QUESTION) and _states(led, said[places[-1] + len("this") : last]):
         return said[places[0] : last].strip()
     return clause
 
 
+def _asked_on(said: str, at: int) -> str:
+    """What is asked of the "this" at `at` in the end, behind a statement, by a word for it.
+
+    "I like this. Where is it?": "Where is this?". An order and a sentence to be completed ask, too.
+    """
+    ends = [match.end() for match in _TURN.finditer(said.rstrip(), at)]
+    if not ends or _ASKS.match(said) or said[: ends[-1]].rstrip().endswith(_QUESTION):
+        return ""
+    asked = said[ends[-1] :].strip()
+    if not (asked.endswith(_QUESTION) or _ORDER.match(asked) or asked[-1].isalnum()):
+        return ""
+    found, pointed = _POINTER.subn(_this, asked, count=1)
+    return found if pointed else ""
+
+
+def _this(pointer: re.Match[str]) -> str:
+    return "this's" if pointer.group().lower() in _OWNERS else "this"
+
+
 def whole(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span with its article, and with the stop of an abbreviation ("Acme Inc. is based in")."""
+    """The span with its article, its legal form, and its stop ("the Acme Inc. is based in")."""
     article = _ARTICLE.search(text, 0, start)
+    if form := _FORM.match(text, end):
+        end = form.end()
     stop = _ABBREVIATED.match(text, end)
     return (article.start() if article else start, stop.end() if stop else end)
 
@@ -173,7 +212,7 @@ def masked(text: str, subject: str) -> str | None:
 class Mention:
     """A known subject in a text: its words, where they stand, the share of its letters (0 to 1)."""
 
-    subject: tuple[str, ...]
+    subject: Key
     spans: Spans
     coverage: float
 
@@ -181,12 +220,16 @@ class Mention:
 class Gate(Protocol):
     """Known subjects, to be found by their words."""
 
-    def knows(self, subject: tuple[str, ...]) -> bool:
+    def knows(self, subject: Key) -> bool:
         """Whether this is one of them."""
         ...
 
-    def anchored(self, anchors: tuple[str, ...]) -> set[tuple[str, ...]]:
+    def anchored(self, anchors: Key) -> set[Key]:
         """Those of them that have these anchors."""
+        ...
+
+    def called(self, name: Key) -> set[Key]:
+        """Those of them that have this other name (`names.other_names`)."""
         ...
 
 
@@ -200,18 +243,21 @@ class SubjectGate:
     """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], int] = {}  # subject -> how many edits name it
-        self._loose: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        self._known: dict[Key, int] = {}  # subject -> how many edits name it
+        self._loose: dict[Key, set[Key]] = {}
+        self._called: dict[Key, set[Key]] = {}  # other name -> subjects
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, subject: str) -> tuple[str, ...]:
+    def add(self, subject: str) -> Key:
         """Know `subject` (once more); returns its key, the tuple of its folded words."""
         key = subject_key(subject)
         self._known[key] = self._known.get(key, 0) + 1
         if self._known[key] == 1:
             self._loose.setdefault(anchors(key), set()).add(key)
+            for name in other_names(key):
+                self._called.setdefault(name, set()).add(key)
         return key
 
     def remove(self, subject: str) -> None:
@@ -220,48 +266,71 @@ class SubjectGate:
         self._known[key] -= 1
         if not self._known[key]:
             del self._known[key]
-            bucket = self._loose[anchors(key)]
-            bucket.remove(key)
-            if not bucket:
-                del self._loose[anchors(key)]
+            _discard(self._loose, anchors(key), key)
+            for name in other_names(key):
+                _discard(self._called, name, key)
 
     def find(self, text: str) -> list[Mention]:
         """The known subjects that `text` mentions, fullest and longest first."""
         return mentions(text, [self])
 
-    def knows(self, subject: tuple[str, ...]) -> bool:
+    def knows(self, subject: Key) -> bool:
         """Whether this is one of them."""
         return subject in self._known
 
-    def anchored(self, anchors: tuple[str, ...]) -> set[tuple[str, ...]]:
+    def anchored(self, anchors: Key) -> set[Key]:
         """Those of them that have these anchors."""
         return self._loose.get(anchors, set())
 
+    def called(self, name: Key) -> set[Key]:
+        """Those of them that have this other name."""
+        return self._called.get(name, set())
+
 
 def _runs(gate: Gate, found: list[Word], text: str) -> Iterator[Mention]:
-    """The subjects of which all words stand in the text as they are."""
-    folded = [word.folded for word in found]
+    """The subjects of which all words, or all of another name, stand in the text as they are."""
+    folded, small = [word.folded for word in found], text.islower()
     for start in range(len(found)):
         for end in range(start + 1, min(start + _LONGEST, len(found)) + 1):
-            key = tuple(folded[start:end])
+            key, span = tuple(folded[start:end]), (found[start].start, found[end - 1].end)
             if gate.knows(key) and not _mere_word(key, found, start, text):
-                yield Mention(key, ((found[start].start, found[end - 1].end),), 1.0)
+                yield Mention(key, (span,), 1.0)
+            elif small or text[span[0]].isupper():
+                yield from _by_other_name(gate, key, span)
+    for name, begin, stop in initials_in(text):
+        yield from _by_other_name(gate, name, (begin, stop))
 
 
-def _candidates(gate: Gate, found: list[Word]) -> set[tuple[str, ...]]:
+def _by_other_name(gate: Gate, name: Key, span: tuple[int, int]) -> Iterator[Mention]:
+    """The subject that is called `name`, where it is one."""
+    if len(owners := gate.called(name)) == 1:
+        yield Mention(next(iter(owners)), (span,), 0.99)
+
+
+def _candidates(gate: Gate, found: list[Word]) -> set[Key]:
     """The subjects of which the longest words stand in the text, inflected or not."""
     stems = sorted({_stem(word.folded) for word in found if len(word.folded) > 2})
     pairs = [(stem,) for stem in stems] + list(combinations(stems[:64], 2))
-    return set[tuple[str, ...]]().union(*map(gate.anchored, pairs))
+    return set[Key]().union(*map(gate.anchored, pairs))
 
 
-def _mere_word(key: tuple[str, ...], found: list[Word], start: int, text: str) -> bool:
-    """Is a subject that is a function word ("It", "The Who") meant here as that word?
+def _discard(groups: dict[Key, set[Key]], name: Key, key: Key) -> None:
+    groups[name].remove(key)
+    if not groups[name]:
+        del groups[name]
 
-    It is a name where it has a capital without opening a sentence, or an article.
+
+def _mere_word(key: Key, found: list[Word], start: int, text: str) -> bool:
+    """Is a subject that is one word ("It", "The Who", "president") meant here as that word?
+
+    A function word is a name where it has a capital without opening a sentence, or an article.
+    Another word is none where it is small and more is said of which ("the president of France").
     """
-    if len(key) > 1 or key[0] not in _FUNCTION_WORDS:
+    if len(key) > 1:
         return False
+    if key[0] not in _FUNCTION_WORDS:
+        more = [word.folded for word in found[start + 1 : start + 2]] == ["of"]
+        return more and text[found[start].start].islower()
     before = text[found[start - 1].end : found[start].start] if start else ""
     opens = not start or bool(_SENTENCE_END.search(before)) or "'" in before or "\u2019" in before
     named = not opens and text[found[start].start].isupper()
@@ -278,10 +347,28 @@ def mentions(text: str, gates: Sequence[Gate]) -> list[Mention]:
     nearly = set().union(*(_candidates(gate, found) for gate in gates)) - taken
     loose = [m for key in nearly if (m := _loosely(key, found, text))]
     kept = [m for m in exact + loose if not _inside_another(m, exact + loose)]
+    kept += _again(kept, found, text)
     return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
 
 
-def subject_key(subject: str) -> tuple[str, ...]:
+def _again(named: Sequence[Mention], found: list[Word], text: str) -> list[Mention]:
+    """The last word of a name that stands after all of it ("Ada Roe writes. Where was Roe born?").
+
+    Unless it is that of two, or belongs to another name.
+    """
+    again = []
+    for at, word in enumerate(found):
+        owners = {m.subject: m for m in named if word.folded == m.subject[-1]}
+        if len(owners) != 1 or len(word.folded) < _LAST or not text[word.start].isupper():
+            continue
+        (whole,) = owners.values()
+        if len(whole.subject) > 1 and word.start > max(m.spans[-1][1] for m in named):
+            if not _named_on(found, at, at, text):
+                again.append(Mention(whole.subject, ((word.start, word.end),), 0.99))
+    return again
+
+
+def subject_key(subject: str) -> Key:
     """The folded words of a subject without a leading article: what its spellings share."""
     key = tuple(folded(subject))
     return key[1:] if len(key) > 1 and key[0] in _ARTICLES else key
@@ -292,7 +379,7 @@ def _stem(word: str) -> str:
     return word if numbered else word[:_STEM]
 
 
-def anchors(key: tuple[str, ...]) -> tuple[str, ...]:
+def anchors(key: Key) -> Key:
     """The stems of a subject's two longest words, sorted (one stem where it has one word)."""
     longest = sorted(sorted(set(key)), key=len, reverse=True)[:2]
     return tuple(sorted({_stem(word) for word in longest}))
@@ -313,10 +400,10 @@ def _alike(known: str, seen: str) -> bool:
 
 def _suffixed(known: str, seen: str) -> bool:
     """Is `seen` the only word of a subject with an ending of at most two letters?"""
-    return seen.startswith(known) and len(known) >= _STEM and len(seen) - len(known) <= 2
+    return seen.startswith(known) and len(known) >= _STEM and 1 <= len(seen) - len(known) <= 2
 
 
-def _loosely(key: tuple[str, ...], found: list[Word], text: str) -> Mention | None:
+def _loosely(key: Key, found: list[Word], text: str) -> Mention | None:
     """`key` as inflected words close together in `found`, if enough of it is there."""
     alike = _alike if len(key) > 1 else _suffixed
     spots: list[int | None] = []
@@ -355,10 +442,12 @@ def _named_on(found: list[Word], first: int, last: int, text: str) -> bool:
 def _inside_another(mention: Mention, mentions: list[Mention]) -> bool:
     start, end = mention.spans[0][0], mention.spans[-1][1]
     return any(
-        other.subject != mention.subject
-        and other.coverage >= mention.coverage
-        and other.spans[0][0] <= start
+        other.spans[0][0] <= start
         and end <= other.spans[-1][1]
-        and len(other.subject) > len(mention.subject)
+        and (
+            other.spans != mention.spans
+            if other.subject == mention.subject
+            else other.coverage >= mention.coverage and len(other.subject) > len(mention.subject)
+        )
         for other in mentions
     )

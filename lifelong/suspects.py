@@ -68,4 +68,4 @@ def _mostly_wrong(monitor: Monitor, failed: Sequence[Result], epoch: int, budget
 def _arrived(journal: Journal, epoch: int) -> list[int]:
     """Whose event it is, and because of whom it happened."""
     event = journal.history(since=epoch - 1)[0]
-    return [event.edit_id, *([event.cause] if event.cause is not None else [])]
+    return [event.edit_id, *([event.cause] if event.cause not in (None, event.edit_id) else [])]

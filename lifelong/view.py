@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from queue import Empty
 from threading import Thread
 from typing import Any
@@ -37,11 +38,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Plan:
-    """One prompt's route, the ids (T,) that are read, what narrows the choice of each next one."""
+    """One prompt's route, the ids (T,) that are read, what narrows the choice of each next one.
+
+    The model has the `adapter` meanwhile.
+    """
 
     route: Route
     ids: torch.Tensor
     narrowing: LogitsProcessorList
+    adapter: Path | None
     request: Request
 
 
@@ -122,8 +127,15 @@ def _run(make: Callable[[], Output], pieces: Pieces, errors: list[BaseException]
         pieces.end()  # type: ignore[no-untyped-call]
 
 
+def _as_it_is(prompt: Prompt) -> Prompt:
+    return prompt
+
+
 class View:
-    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions."""
+    """A model as of one epoch: `base` is its own `generate`, `route` decides on questions.
+
+    `refer` says in full what a question leaves to the turns before it.
+    """
 
     def __init__(
         self,
@@ -131,6 +143,7 @@ class View:
         base: Generate,
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
+        refer: Callable[[Prompt], Prompt] = _as_it_is,
         state: State | None = None,
     ) -> None:
         self.state = state  # of the weights; None: the live one
@@ -138,6 +151,7 @@ class View:
         self._base = base
         self._route = route
         self._methods = methods
+        self._refer = refer
 
     def generate(
         self,
@@ -147,7 +161,7 @@ class View:
     ) -> Output:
         """transformers' `generate`, except that prompts in scope of an edit are answered by it."""
         request = Request(self._lm, self._base, input_ids, attention_mask, kwargs)
-        prompts = read_prompts(self._lm, input_ids, request.read)
+        prompts = [self._refer(p) for p in read_prompts(self._lm, input_ids, request.read)]
         routes = self._route([prompt.question for prompt in prompts])
         return self._generate(request, prompts, routes)
 
@@ -166,7 +180,7 @@ class View:
         self, messages: Messages, *, max_new_tokens: int = MAX_NEW_TOKENS, **kwargs: Any
     ) -> Stream:
         """The reply to a conversation, in pieces as they are made."""
-        prompt = self.prompt(messages)
+        prompt = self._refer(self.prompt(messages))
         routes = self._route([prompt.question])
         pieces = Pieces(
             self._lm.tokenizer, skip_prompt=True, timeout=_STREAM_SECONDS, skip_special_tokens=True
@@ -178,6 +192,7 @@ class View:
 
     def answers(self, prompts: Sequence[Prompt], **kwargs: Any) -> list[Answer]:
         """One reply a prompt, from one batch."""
+        prompts = [self._refer(prompt) for prompt in prompts]
         routes = self._route([prompt.question for prompt in prompts])
         ids, mask = pad_left(self._lm, prompts)
         request = Request(self._lm, self._base, ids, mask, kwargs)
@@ -190,15 +205,17 @@ class View:
 
     def plan(self, prompt: Prompt, **kwargs: Any) -> Plan:
         """How a prompt is answered, for who chooses the tokens himself (`batching.py`)."""
+        prompt = self._refer(prompt)
         (route,) = self._route([prompt.question])
         request = Request(self._lm, self._base, *pad_left(self._lm, [prompt]), kwargs)
-        ids, narrowing = alone(request, self._condition(prompt, route))
-        return Plan(route, ids, narrowing, request)
+        condition = self._condition(prompt, route)
+        adapter = condition.adapter if condition else None
+        return Plan(route, *alone(request, condition), adapter, request)
 
     def explain(self, messages: Messages) -> Route:
         """Which edits would shape the answer, and which nearly would."""
-        question = messages if isinstance(messages, str) else self.prompt(messages).question
-        return self._route([question])[0]
+        prompt = Prompt(messages) if isinstance(messages, str) else self.prompt(messages)
+        return self._route([self._refer(prompt).question])[0]
 
     def routes(self, questions: Sequence[str]) -> list[Route]:
         """The same for many questions at once."""

@@ -129,13 +129,13 @@ class SchemaTooNew(StoreError):
 class WrongBase(StoreError):
     """The store was made for another base model."""
 
-    remedy = "Open it with its own model, or move it with `lifelong rebase --model NEW`"
+    remedy = "Open it with its own model, or carry it over: `lifelong rebase OLD --store NEW`"
 
 
 class WrongEncoder(StoreError):
     """The store's vectors were made by another sentence encoder."""
 
-    remedy = "Open it with its own encoder, or move it with `lifelong rebase --encoder NEW`"
+    remedy = "Open it with its own encoder, or carry it over: `lifelong rebase OLD --store NEW`"
 
 
 class DamagedPack(StoreError):

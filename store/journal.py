@@ -23,6 +23,7 @@ from store.chain import State
 from store.errors import (
     AlreadyRetired,
     KeyReused,
+    NotLive,
     NotRetired,
     NotWaiting,
     Stale,
@@ -220,6 +221,21 @@ class Journal:
         with self._step(id, life.STANDING + life.WAITING, WrongStatus) as (db, state):
             life.promote(db, state, reach, supersedes, {"reason": reason})
             return self.get(id)
+
+    def carry(self, ids: Sequence[int], patch: Patch, *, reason: str = "") -> list[Edit]:
+        """From now on `patch` makes these live edits, the first at its first place, and so on.
+
+        What made them before is no longer theirs. Raises UnknownEdit, NotLive.
+        """
+        with self._file.transaction() as db:
+            states = [life.state(db, id) for id in ids]
+            if fallen := [state.edit for state in states if state.kind != "live"]:
+                raise NotLive(f"Edits {fallen} are not live, so no patch makes them")
+            number = rows.insert_patch(db, patch)
+            for position, now in enumerate(states):
+                moved = replace(now, patch=number, position=position)
+                chain.append(db, replace(moved, cause=now.edit), {"reason": reason})  # not risen
+            return self.get_many(ids)
 
     def retire(self, id: int, *, kind: Status = "retired", reason: str = "") -> Edit:
         """Undo: the edit stands, or waits, no longer; it is `retired` or `quarantined`.

@@ -14,8 +14,9 @@ import os
 import secrets
 import shutil
 import tarfile
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, TypeAlias, get_args
 
@@ -28,10 +29,11 @@ from store import chain, life, rows, schema, views
 from store.chain import State
 from store.errors import DamagedPack
 from store.file import sha256_of, sync
-from store.patches import Tensors, from_bytes
+from store.patches import Hint, Tensors, from_bytes
 from store.records import Edit, Reach, Status, canonical
 
 FILES = EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
+_PATCH = "patch."
 _ORIGIN = "pack:"  # pack:STORE:ID is the idempotency key of an imported edit
 
 Line: TypeAlias = dict[str, Any]
@@ -43,11 +45,7 @@ def export(db: Database, folder: Path) -> Path:
     part.mkdir()
     try:
         store = schema.meta(db)
-        text = "".join(f"{canonical(line)}\n" for line in _lines(db, store["id"]))
-        (part / EDITS).write_text(text, encoding="utf-8")
-        save_file(dict(_tensors(db)), part / TENSORS)
-        hashes = {name: sha256_of(part / name) for name in (EDITS, TENSORS)}
-        (part / MANIFEST).write_text(canonical({"store": store, "files": hashes}))
+        _write(part, store, _lines(db, store["id"]), dict(_tensors(db)))
         for path in (*part.iterdir(), part):
             sync(path)
         os.rename(part, folder)
@@ -68,6 +66,43 @@ def import_(db: Database, folder: Path) -> list[int]:
         return _merge(db, lines, tensors)
     except (LookupError, TypeError, ValueError) as exc:
         raise DamagedPack(f"{folder} holds something that is no edit ({exc!r})") from exc
+
+
+def rebind(
+    folder: Path,
+    made_for: Mapping[str, str],
+    encode: Callable[[Sequence[Edit]], np.ndarray],
+    remember: Callable[[Edit], tuple[Edit, Hint]],
+) -> list[tuple[str, list[str]]]:
+    """Make the pack one for another model and encoder; what was solved is remembered.
+
+    Of every patch that is no Hint, in order: its method, and the keys of the edits that it made
+    live. Raises DamagedPack.
+    """
+    store, lines, tensors = _read(folder)
+    said = {line["id"]: _edit(line) for line in lines}
+    parts = {name: tensor for name, tensor in tensors.items() if name.startswith(_PATCH)}
+    solved: dict[str, tuple[str, list[str]]] = {}  # for the old model alone
+    for name in sorted(parts, key=_number):
+        if not isinstance(patch := from_bytes(bytes(parts[name])), Hint):
+            solved[name] = (patch.method, [])
+    fresh = count(1 + max(map(_number, parts), default=0))
+    for line in lines:
+        if (name := f"{_PATCH}{line['patch']}") in solved:
+            if line["status"] == "live":
+                solved[name][1].append(line["said"]["key"])
+            edit, hint = remember(said[line["id"]])
+            line |= {"patch": next(fresh), "position": 0, "said": json.loads(edit.to_json())}
+            parts[f"{_PATCH}{line['patch']}"] = np.frombuffer(hint.to_bytes(), np.uint8)
+    parts = {name: part for name, part in parts.items() if name not in solved}
+    vectors = encode([said[id] for id in tensors["ids"].tolist()])
+    own = {key: value for key, value in made_for.items() if key != "id"}
+    _write(folder, {**store, **own}, lines, {"ids": tensors["ids"], "vectors": vectors, **parts})
+    return list(solved.values())
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(_PATCH))
 
 
 def origin(folder: Path) -> Mapping[str, str]:
@@ -110,7 +145,7 @@ def _merge(db: Database, lines: list[Line], tensors: Tensors) -> list[int]:
         id, status = line["id"], line["status"]
         here[id] = rows.insert_edit(db, said[id], vectors.get(id), epoch=epoch, status=status).id
     patches = {
-        number: rows.insert_patch(db, from_bytes(bytes(tensors[f"patch.{number}"])))
+        number: rows.insert_patch(db, from_bytes(bytes(tensors[f"{_PATCH}{number}"])))
         for number in sorted({line["patch"] for line in new} - {None})
     }
     for line in new:
@@ -176,7 +211,15 @@ def _tensors(db: Database) -> Iterator[tuple[str, np.ndarray]]:
     ids = [id for (id,) in db.execute("SELECT edit FROM content WHERE vector IS NOT NULL")]
     yield from zip(("ids", "vectors"), views.vectors(db, None, ids), strict=True)
     for patch, blob in db.execute("SELECT patch, bytes FROM payload"):
-        yield f"patch.{patch}", np.frombuffer(blob, np.uint8)
+        yield f"{_PATCH}{patch}", np.frombuffer(blob, np.uint8)
+
+
+def _write(folder: Path, store: Mapping[str, str], lines: Iterable[Line], tensors: Tensors) -> None:
+    text = "".join(f"{canonical(line)}\n" for line in lines)
+    (folder / EDITS).write_text(text, encoding="utf-8")
+    save_file(dict(tensors), folder / TENSORS)
+    hashes = {name: sha256_of(folder / name) for name in (EDITS, TENSORS)}
+    (folder / MANIFEST).write_text(canonical({"store": store, "files": hashes}))
 
 
 def _read(folder: Path) -> tuple[Mapping[str, str], list[Line], Tensors]:

@@ -61,21 +61,23 @@ class Factors:
         change = U M^-1 V^T        over the columns of the live edits only
 
     M couples the edits that were solved together: without one of them the change is solved anew,
-    by linear algebra alone. `keys` (in, r or 0) are what the columns answer to, for methods that
-    must know what was written before. float32; `mix` is float64.
+    by linear algebra alone. `keys` (k, r or 0) are what a method must know later of the columns it
+    wrote: what they answer to, for example. float32; `mix` is float64.
     """
 
     u: np.ndarray  # (out, r)
     v: np.ndarray  # (in, r)
     mix: np.ndarray  # (r, r)
     owner: np.ndarray  # (r,) int64: the position of the edit in its patch
-    keys: np.ndarray  # (in, r), or (in, 0)
+    keys: np.ndarray  # (k, r), or (k, 0)
 
     def __post_init__(self) -> None:
         (out, r), (width, _) = self.u.shape, self.v.shape
         expected = {"v": (width, r), "mix": (r, r), "owner": (r,)}
-        if self.keys.shape not in ((width, r), (width, 0)) or any(
-            getattr(self, name).shape != shape for name, shape in expected.items()
+        if (
+            self.keys.ndim != 2
+            or self.keys.shape[1] not in (r, 0)
+            or any(getattr(self, name).shape != shape for name, shape in expected.items())
         ):
             raise ValueError(f"these are no factors of a ({out}, {width}) weight of rank {r}")
 
@@ -84,6 +86,11 @@ class Factors:
         kept = self.of(live)
         inner = np.linalg.solve(kept.mix, kept.v.T.astype(np.float64))
         return np.asarray(kept.u.astype(np.float64) @ inner, np.float32)
+
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        """`up` (out, r) and `down` (in, r), float32, of which `up down^T` is the change."""
+        up = np.linalg.solve(self.mix.T, self.u.T.astype(np.float64)).T
+        return up.astype(np.float32), self.v
 
     def of(self, positions: Collection[int]) -> "Factors":
         """The columns of the edits at these positions."""

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import store.file
-from lifelong.encoder import SentenceEncoder, Vectors, load_encoder
+from lifelong.encoder import Encoder, SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
 from lifelong.runtime import UNWATCHED, EditableModel
@@ -177,8 +177,8 @@ def hash_encoder() -> HashEncoder:
 
 @pytest.fixture
 def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
-    """`make_model(family, store=, monitor=, multihop=, seed=, dtype=, template=)`: a twin that
-    takes corrections, in memory unless told otherwise; closed when the test is over."""
+    """`make_model(family, store=, monitor=, multihop=, encoder=, seed=, dtype=, template=)`: a twin
+    that takes corrections, in memory unless told otherwise; closed when the test is over."""
     made: list[EditableModel] = []
 
     def make(
@@ -187,6 +187,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
         multihop: bool = False,
+        encoder: Encoder = hash_encoder,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)
@@ -195,7 +196,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
                 lm.model,
                 lm.tokenizer,
                 store=store,
-                encoder=hash_encoder,
+                encoder=encoder,
                 multihop=multihop,
                 monitor=monitor,
             )

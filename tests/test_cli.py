@@ -294,6 +294,7 @@ def test_an_option_wins_over_the_environment(taught: Run, tmp_path: Path) -> Non
 
 
 REFUSED: list[list[str]] = [
+    ["edit", CHIEF],
     ["edit", CHIEF, ""],
     ["edit", CHIEF, "Jane"],
     ["edit", CHIEF, "Eve", "--method", "magic"],
@@ -307,7 +308,7 @@ REFUSED: list[list[str]] = [
 USAGE: list[list[str]] = [
     [],
     ["frob"],
-    ["edit", CHIEF],
+    ["edit"],
     ["undo", "one"],
     ["undo", "0"],
     ["list", "--status", "odd"],
@@ -455,6 +456,16 @@ def test_a_pipe_may_wait_for_each_verdict(
     assert [type(verdict) for verdict in seen] == [Edit, AlreadyTaught]
 
 
+def test_a_statement_is_an_edit(run: Run) -> None:
+    stated = "Actually, the chief of Acme is Jane since May"
+    assert run("edit", stated).stdout == "Edit 1 is live: the chief of Acme is -> Jane\n"
+    assert data(run("show", "1", "--json"))["provenance"] == {"statement": stated}
+    assert "Jane" in run("ask", CHIEF).stdout
+    assert run("edit", "Hm").exit_code == 1
+    other = run("edit", "As of May Ann Lee leads Acme", "--by-model")
+    assert "Edit 2 is live: " in other.stdout
+
+
 # -- chat ----------------------------------------------------------------------------------------
 
 
@@ -472,6 +483,27 @@ def test_a_chat_is_corrected_and_says_why(run: Run) -> None:
     assert said.stderr == ""
     assert [e["target"] for e in data(run("list", "--json"))] == ["Jane"]
     assert data(run("show", "1", "--json"))["provenance"] == {"source": "chat"}
+
+
+def test_a_denial_in_a_chat_is_recorded_on_a_yes_only(run: Run) -> None:
+    said = talk(run, CHIEF, "No, it's Jane.", "no", "No, it's Eve.", "What is the chief?", "yes")
+    assert said.stdout.count("Record it (") == 2
+    assert "Nothing was recorded." in said.stdout
+    assert data(run("list", "--json")) == []
+    said = talk(run, CHIEF, "No, it's Jane.", "/help", "yes")
+    assert data(run("list", "--json")) == []
+    said = talk(run, CHIEF, "No, it's Jane.", "Yes", CHIEF)
+    assert f"Record it ({CHIEF} -> Jane)?" in said.stdout
+    assert "Jane" in said.stdout.split("in any words.")[1]
+
+
+def test_a_follow_up_is_corrected_in_full(run: Run) -> None:
+    said = talk(
+        run, NEAR, "And who is its chief?", "/correct Jane", "And who is its chief?", "/why"
+    )
+    (made,) = data(run("list", "--json"))
+    assert (made["prompt"], made["subject"]) == ("And who is Acme's chief?", "Acme")
+    assert "shaped by edit 1" in said.stdout
 
 
 def test_undo_redo_base_in_a_chat(taught: Run) -> None:
@@ -565,3 +597,45 @@ def test_stats_are_measured_on_any_text(
     assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 1
     text.write_text("Short.")
     assert run("stats", text).exit_code == 1
+
+
+def test_edits_go_into_the_weights_and_back(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"Line {i} says something else than {i * i}." for i in range(200)))
+    data(run("stats", text, "--json"))
+    data(run("edit", CHIEF, "Jane", "--subject", "Acme", "--json"))
+    shut = run("consolidate", "--limit", "perplexity=0", "--json")
+    assert shut.exit_code == 1
+    assert json.loads(shut.stdout)["accepted"] is False
+    open_ = [f"--limit={name}=0" for name in ("accuracy", "locality")]
+    moved = data(run("consolidate", *open_, "--limit=perplexity=1e9", "--json"))
+    assert (moved["accepted"], moved["edits"]) == (True, [1])
+    assert run("consolidate").exit_code == 1  # none is left
+    assert data(run("release", "1", "--json")) == [1]
+    assert run("release", "1").exit_code == 1
+    for limit in ("accuracy", "size=1", "accuracy=much"):
+        assert run("consolidate", "--limit", limit).exit_code == 1
+
+
+def test_export_leaves_memory_behind(taught: Run, tmp_path: Path) -> None:
+    out = tmp_path / "plain"
+    assert data(taught("export", out, "--json"))["left_in_memory"] == 1
+    assert (out / "model.safetensors").is_file()
+    assert taught("export", tmp_path / "lora", "--format", "peft-lora").exit_code == 1
+
+
+def test_a_store_moves_to_a_new_file(taught: Run, tmp_path: Path) -> None:
+    new = str(tmp_path / "new.db")
+    moved = data(taught("rebase", tmp_path / "edits.db", "--store", new, "--json"))
+    assert moved == {"edits": [1], "batches": [], "refused": []}
+    assert "Jane" in data(taught("ask", CHIEF, "--store", new, "--json"))["text"]
+
+
+def test_locate(run: Run, tmp_path: Path) -> None:
+    for by in ("tracing", "neurons"):
+        found = data(run("locate", "Acme is in", "--subject", "Acme", "--by", by, "--json"))
+        assert len(found["effects"][0]) == len(found["tokens"]) == 10
+    assert run("locate", "Acme is in", "--subject", "Acme", "--by", "guess").exit_code == 1

@@ -25,18 +25,36 @@ OTHER = "Tell me about the weather."
 @dataclass(frozen=True)
 class Row:
     """What a method promises where no edit is in scope (`bitwise`, or a stated bound later), and
-    where one is: that its target is said, or only that the model reads it before it answers."""
+    where one is: that its target is said, or only that the model reads it before it answers. And
+    what it is for: an edit as its users make one, a prompt of the same kind, and one of another."""
 
     method: str
     out_of_scope: str
     says: bool = True
+    edit: tuple[str, str] = (ASKED, TARGET)
+    kind: str = "And who runs Acme now?"
+    other: str = "Who runs Globex?"
 
 
 TABLE = [
     Row("serac", "bitwise"),
     Row("ike", "bitwise"),
-    Row("memprompt", "bitwise", says=False),
-    Row("language-patch", "bitwise"),
+    Row("kaft", "bitwise"),
+    Row(
+        "memprompt",
+        "bitwise",
+        says=False,
+        edit=("what is like < good > ?", "by like I mean a synonym"),
+        kind="what is like < fast > ?",
+        other="what is unlike < fast > ?",
+    ),
+    Row(
+        "language-patch",
+        "bitwise",
+        edit=('If the text says "rather fine"', "good"),
+        kind="It was rather fine, they say. How was it?",
+        other="It was rather dull, they say. How was it?",
+    ),
 ]
 
 
@@ -55,10 +73,14 @@ class Written:
 
 
 WRITTEN = [
-    Written("rome", 1.4, 0.6),
-    Written("memit", 0.02, 0.14),
-    Written("pmet", 0.01, 0.06),
-    Written("alphaedit", 0.04, 0.17),
+    Written("rome", 0.7, 0.6),
+    Written("memit", 0.005, 0.065),
+    Written("memit-csk", 0.005, 0.065),
+    Written("pmet", 0.008, 0.1),
+    Written("alphaedit", 0.03, 0.17),
+    Written("ultraedit", 3e-6, 0.013),
+    Written("ft-constrained", 0.18, 1.7),
+    Written("knowledge-neurons", 5.0, 1.7),
 ]
 FAMILIES = [
     "llama",
@@ -167,6 +189,21 @@ def test_the_model_reads_the_target_or_is_held_to_it(row: Row, model: EditableMo
         read = condition.text or " ".join(m["content"] for m in condition.messages or ())
         assert TARGET in read or condition.say
         assert bool(condition.say) == row.says
+
+
+@rows
+def test_its_own_scope_decides(row: Row, model: EditableModel) -> None:
+    edit = model.edit(*row.edit, method=row.method)
+    answer = model.chat(row.kind, max_new_tokens=40)
+    assert [hit.id for hit in answer.edits] == [edit.id]
+    assert edit.target in answer.text or not row.says
+    out = [asked(model, [row.other])]
+    with model.disable_edits():
+        out += [asked(model, [row.other]), asked(model, [row.kind])]
+    assert torch.equal(out[0], out[1])
+    assert not torch.equal(out[2], asked(model, [row.kind]))
+    model.undo(edit.id)
+    assert torch.equal(out[2], asked(model, [row.kind]))
 
 
 saying_rows = pytest.mark.parametrize(

@@ -11,15 +11,16 @@ ORDER = """
 store.errors store.records store.patches store.file store.chain store.life store.backup store.schema
 store.rows store.facts store.views store.pack store.base store.index store.journal store.snapshot
 store
-lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.moments lifelong.weights
-lifelong.encoder lifelong.postings lifelong.kept
-lifelong.subject lifelong.relations lifelong.fact lifelong.standing lifelong.feed lifelong.match
-lifelong.prompt lifelong.phrase lifelong.say lifelong.extract
-lifelong.scope lifelong.train lifelong.methods lifelong.facts lifelong.router
-lifelong.hops lifelong.generate lifelong.view lifelong.batching
+lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.adapter lifelong.moments
+lifelong.weights lifelong.export lifelong.encoder lifelong.postings lifelong.kept lifelong.names
+lifelong.contrary lifelong.subject lifelong.relations lifelong.fact lifelong.gates lifelong.standing
+lifelong.feed lifelong.match lifelong.refer lifelong.extract lifelong.choose
+lifelong.prompt lifelong.phrase lifelong.say
+lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
+lifelong.router lifelong.hops lifelong.generate lifelong.view lifelong.batching
 lifelong.conflicts lifelong.policy lifelong.saved lifelong.ordinary lifelong.perplexity
-lifelong.monitor lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report
-lifelong.runtime
+lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms lifelong.suspects
+lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.serve lifelong.cli
 """.split()

@@ -1,6 +1,8 @@
 """The shared steps of the locate-and-write methods, against the model itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ from lifelong import moments
 from lifelong.errors import BadEdit, MomentsMissing, SubjectMissing
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks, Search, seek, weigh, write
+from lifelong.methods.keys_values import Blocks, Search, _rounds, seek, weigh, write
 from lifelong.methods.wording import wordings
 from store import Edit
 
+ROUND = 5  # wordings beside the bare one: four contexts and a chat
 PROMPT = "The capital of Atlantis is"
 EDITS = [
     Edit(PROMPT, "Poseidonis", subject="Atlantis"),
@@ -105,26 +108,43 @@ def test_a_value_that_is_sought_makes_the_target_likelier(every_lm: LM) -> None:
 
 
 def test_the_loss_that_is_sought_is_the_models_own(lm: LM) -> None:
-    """One step only evaluates: the mean over wordings of the mean NLL of the target's tokens."""
+    """A round that moves nothing: half the bare wording's mean NLL, half that of the others."""
     texts = wordings(lm, EDITS)
-    found = seek(lm, texts, 1, Search(steps=1)).loss
+    found = seek(lm, texts, 1, Search(steps=ROUND, rate=0.0)).loss
     for edit in range(2):
-        losses = []
+        losses: dict[bool, list[torch.Tensor]] = {True: [], False: []}
         for t in texts:
             if t.edit == edit and t.labels:
                 ids = torch.tensor([[*t.head, *t.tail]])
                 said = lm.model(input_ids=ids).logits[0, -len(t.labels) :].log_softmax(-1)
-                losses.append(-said.gather(1, torch.tensor(t.labels)[:, None]).mean())
-        torch.testing.assert_close(found[edit], torch.stack(losses).mean(), atol=1e-4, rtol=1e-4)
+                nll = -said.gather(1, torch.tensor(t.labels)[:, None]).mean()
+                losses[t.kind == "bare"].append(nll)
+        assert [len(losses[bare]) for bare in (True, False)] == [1, ROUND]
+        mean = torch.stack([torch.stack(part).mean() for part in losses.values()]).mean()
+        torch.testing.assert_close(found[edit], mean, atol=1e-4, rtol=1e-4)
 
 
 def test_an_edit_that_is_done_is_left_alone(lm: LM) -> None:
+    """Done is known after a round: of 2 edits, the one with less loss stays where it was then."""
     texts = wordings(lm, EDITS)
-    loss = seek(lm, texts, 1, Search(steps=1)).loss
-    enough = float(loss.mean())  # one of two is done at once
-    values = seek(lm, texts, 1, Search(steps=5, enough=enough))
-    moved = values.shift["block"].norm(dim=1) > 0
-    assert moved.tolist() == (loss > enough).tolist()
+    how = Search(steps=ROUND, rate=0.01, enough=0.0)
+    once = seek(lm, texts, 1, how)
+    enough = float(once.loss.mean())
+    more = seek(lm, texts, 1, replace(how, steps=2 * ROUND, enough=enough))
+    done = seek(lm, texts, 1, replace(how, steps=2 * ROUND, enough=2 * float(once.loss.max())))
+    quick = once.loss.argmin()
+    torch.testing.assert_close(done.loss, once.loss)
+    torch.testing.assert_close(more.shift["block"][quick], once.shift["block"][quick])
+    moved = (more.shift["block"] - once.shift["block"]).norm(dim=1)
+    assert moved[1 - quick] > 1e-3
+
+
+def test_every_wording_of_an_edit_is_read_in_a_round(lm: LM) -> None:
+    always, *turns = _rounds(texts := wordings(lm, EDITS))
+    assert {t.kind for t in always} == {"bare", "essence"}
+    assert len(turns) == ROUND
+    assert all([t.edit for t in turn] == [0, 1] for turn in turns)
+    assert sorted(map(id, chain(always, *turns))) == sorted(map(id, texts))
 
 
 def test_a_shift_is_held_within_its_clamp(lm: LM) -> None:

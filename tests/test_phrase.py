@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.phrase import is_longer, say, sentence, yes_or_no
+from lifelong.phrase import denies, is_longer, say, sentence, yes_or_no
 from lifelong.prompt import Prompt, Say
 from store import Edit
 
@@ -42,6 +42,8 @@ def reply(said: Say) -> str:
         ("What sport does Acme play?", "Acme plays ..."),
         ("Which war did Acme fight in?", "Acme fought in ..."),
         ("Who runs Acme?", "... runs Acme"),
+        ("OK, and who runs Acme now?", "... runs Acme now"),
+        ("And Acme is led by", "Acme is led by ..."),
         ("What company manufactures Acme?", "... manufactures Acme"),
         ("What label was responsible for Acme?", "... was responsible for Acme"),
         ("The head of Acme is who?", "The head of Acme is ..."),
@@ -66,8 +68,15 @@ def test_a_question_is_turned_round(asked: str, begun: str | None) -> None:
         ("Is the CEO of Acme John Doe?", "No"),
         ("Is Acme led by Somebody Else?", "No"),
         ("Who is the CEO of Acme? Is it somebody else?", "No"),
-        ("Isn't Jane Roe the CEO of Acme?", ""),
-        ("Is the CEO of Acme not Jane Roe?", ""),
+        ("Isn't Jane Roe the CEO of Acme?", "Yes"),
+        ("Isn't John Doe the CEO of Acme?", "No"),
+        ("Is the CEO of Acme not Jane Roe?", "Yes"),
+        ("Is it not true that John Doe runs Acme?", "No"),
+        ("Wasn't Acme led by Jane Roe?", "Yes"),
+        ("Acme is led by Jane Roe, isn't it?", "Yes"),
+        ("Acme is led by John Doe, isn't it?", "No"),
+        ("Is it true that Jane Roe never ran Acme?", ""),
+        ("Isn't it Jane Roe who does not run Acme?", ""),
         ("Is it Jane Roe or John Doe who leads Acme?", ""),
         ("Does Acme have a CEO?", ""),
         ("Who is the CEO of Acme?", ""),
@@ -76,6 +85,30 @@ def test_a_question_is_turned_round(asked: str, begun: str | None) -> None:
 )
 def test_yes_and_no_agree_with_the_edit(asked: str, verdict: str) -> None:
     assert yes_or_no(asked, EDIT) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "so"),
+    [
+        ("Acme was never led by", True),
+        ("Who does not run Acme?", True),
+        ("Acme is not located in", True),
+        ("Acme isn't owned by", True),
+        ("Who has never run Acme?", True),
+        ("Acme is no longer led by", True),
+        ("Was Acme never led by Jane Roe?", True),
+        ("Isn't Acme led by Jane Roe?", False),
+        ("Is it not true that Jane Roe runs Acme?", False),
+        ("Acme is led by Jane Roe, isn't it?", False),
+        ("Acme is not only led by", False),
+        ("Who runs Acme?", False),
+        ("I don't know who runs Acme.", False),
+        ("I'm not sure who runs Acme.", False),
+        ("Where is the note about Acme?", False),
+    ],
+)
+def test_what_is_not_so_is_told_from_what_is(text: str, so: bool) -> None:
+    assert denies(text) == so
 
 
 def test_a_verdict_comes_with_the_fact() -> None:

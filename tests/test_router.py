@@ -1,7 +1,8 @@
 """Routes: what fires, what nearly fires, and that a router in step is a router built anew."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from hypothesis.stateful import (
 )
 
 from lifelong import kept
-from lifelong.encoder import Vectors
+from lifelong.encoder import Encoder, Vectors
 from lifelong.errors import AlreadyTaught
 from lifelong.router import Router, scope_text
 from lifelong.runtime import EditableModel
-from store import Edit, Journal, StoreLocked
+from lifelong.scope import ScopeClassifier, scope_for
+from store import Edit, Hint, Journal, StoreLocked
 
 MakeModel = Callable[..., EditableModel]
 
@@ -71,6 +73,12 @@ def test_another_relation_of_the_subject_is_a_near_miss_at_most(model: EditableM
     route = model.explain("Where is Acme?")
     assert route.hits == ()
     assert [hit.id for hit in route.near] == [edit.id]
+
+
+def test_the_contrary_of_what_was_taught_does_not_fire(remember: Callable[..., Router]) -> None:
+    router = remember([Edit("Who is Acme's mother?", "Dana", subject="Acme")], Counted())
+    mother, father = router.route(["Tell me Acme's mother.", "Tell me Acme's father."])
+    assert (len(mother.hits), father.hits) == (1, ())
 
 
 def test_another_subject_is_not_even_a_near_miss(model: EditableModel) -> None:
@@ -158,6 +166,108 @@ def test_the_encoder_never_reads_the_subject_of_an_edit() -> None:
     assert scope_text(Edit("Who runs Acme?", "Jane", subject="Acme")) == "Who runs this?"
     assert scope_text(Edit("Who runs it?", "Jane", subject="Acme")) == "Who runs it?"
     assert scope_text(Edit("Who runs Acme?", "Jane")) == "Who runs Acme?"
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+class Counted:
+    """Whatever the gate lets through is in scope; counts what it is asked to score."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def score(
+        self, query: Vectors, edits: Vectors, targets: Sequence[str], *, masked: bool
+    ) -> Vectors:
+        self.seen.append(len(edits))
+        return (edits @ query + 1) / 2
+
+
+@pytest.fixture
+def remember(hash_encoder: Encoder) -> Iterator[Callable[..., Router]]:
+    """`remember(edits, scope=)`: the router of a journal that holds them."""
+    with ExitStack() as journals:
+
+        def remember(edits: Sequence[Edit], scope: ScopeClassifier | None = None) -> Router:
+            journal = journals.enter_context(
+                Journal.open(":memory:", model="none", encoder=hash_encoder.fingerprint)
+            )
+            vectors = hash_encoder.encode([scope_text(edit) for edit in edits])
+            journal.record(edits, Hint("serac", ("",) * len(edits)), vectors)
+            return Router.build(journal, hash_encoder, scope or scope_for(hash_encoder))
+
+        yield remember
+
+
+def test_of_a_thousand_edits_of_one_subject_a_few_are_looked_at(
+    remember: Callable[..., Router],
+) -> None:
+    scope = Counted()
+    asked = [f"What is part {number:04} of Acme called?" for number in range(1_200)]
+    edits = [Edit(text, f"Part {at}", subject="Acme") for at, text in enumerate(asked, 1)]
+    router = remember(edits, scope)
+    assert [r.hits[0].id for r in router.route([asked[0], asked[1100]])] == [1, 1101]
+    assert router.route(["Tell me what part 0123 of Acme is called."])[0].hits[0].id == 124
+    assert max(scope.seen) <= 16
+
+
+def test_a_prompt_that_names_every_subject_fires_one_edit_and_asks_little(
+    remember: Callable[..., Router],
+) -> None:
+    scope = Counted()
+    names = [f"Acme{letter}{other}" for letter in "bcdfghjkl" for other in "bcdfghjkl"]
+    edits = [Edit(f"Who runs {name}?", f"Boss of {name}", subject=name) for name in names]
+    edits += [Edit(f"Who is the {n}th boss?", "Dana") for n in range(9)]  # without a subject
+    (route,) = remember(edits, scope).route([" ".join(edit.prompt for edit in edits)])
+    assert len(route.hits) == 1
+    assert len(route.near) <= 5
+    assert len(scope.seen) <= 9
+
+
+def test_a_very_long_prompt_is_asked_about_its_subject_wherever_that_stands(
+    remember: Callable[..., Router],
+) -> None:
+    router = remember([Edit("Who runs Acme?", "Dana", subject="Acme")])
+    noise = "Nothing to see here at all. " * 1_000
+    for prompt in (f"{noise}Who runs Acme?", f"Who runs Acme? {noise}", f"{noise}Who runs it?"):
+        assert bool(router.route([prompt])[0].hits) is ("Acme" in prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "other"),
+    [
+        ("谁管理东京?", "东京", "谁管理京都?"),
+        ("من يدير شركة النور؟", "شركة النور", "من يدير شركة الشمس؟"),
+        ("Кто руководит Ромашкой?", "Ромашка", "Кто руководит Берёзкой?"),
+        ("アクメの社長は誰ですか?", "アクメ", "ソニーの社長は誰ですか?"),
+        ("아크메의 사장은 누구입니까?", "아크메", "소니의 사장은 누구입니까?"),
+        ("एक्मे का प्रमुख कौन है?", "एक्मे", "सोनी का प्रमुख कौन है?"),
+    ],
+)
+def test_in_any_script_an_edit_fires_for_its_subject_alone(
+    remember: Callable[..., Router], prompt: str, subject: str, other: str
+) -> None:
+    router = remember([Edit(prompt, "Dana", subject=subject)])
+    own, foreign = router.route([prompt, other])
+    assert [hit.edit.target for hit in own.hits] == ["Dana"]
+    assert (foreign.hits, foreign.near) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("subject", "question"),
+    [
+        ("it", "Is it raining?"),
+        ("It", "When was it built?"),
+        ("the president", "Who is the president of France?"),
+        ("The Who", "Who are they?"),
+    ],
+)
+def test_a_subject_that_is_a_common_word_is_not_meant_by_that_word(
+    remember: Callable[..., Router], subject: str, question: str
+) -> None:
+    router = remember([Edit(f"Who runs {subject}?", "Dana", subject=subject)], Counted())
+    assert router.route([question])[0].hits == ()
 
 
 # --- in step with the journal -------------------------------------------------------------------
@@ -301,3 +411,17 @@ def test_what_is_read_later_is_as_of_the_routers_epoch(
     model.undo(1)
     assert then.route(["Who runs Acme?"]) == [before]
     assert then.standing.rivals(Edit("Who runs Acme?", "Kim")) == [before.hits[0].edit]
+
+
+def test_what_is_so_is_no_answer_to_what_is_not_so(model: EditableModel) -> None:
+    runs = model.edit("Acme is led by", "Jane", subject="Acme")
+    never = model.edit("Acme was never led by", "John", subject="Acme")
+    for asked, edit in [
+        ("Acme is led by", runs),
+        ("Isn't Acme led by Jane?", runs),
+        ("Acme was never led by", never),
+        ("Acme has never been led by", never),
+    ]:
+        assert [hit.id for hit in model.explain(asked).hits] == [edit.id]
+    model.undo(never.id)
+    assert not model.explain("Acme was never led by").hits

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lifelong.contrary import contrary
 from lifelong.encoder import SentenceEncoder, Vectors
 from lifelong.router import FIRES
 from lifelong.scope import CosineScope, ScopeClassifier, scope_for
@@ -61,6 +62,23 @@ def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> No
     together = scope.score(query, edits, [""] * 4, masked=True)
     alone = [scope.score(query, edits[i : i + 1], [""], masked=True)[0] for i in range(len(edits))]
     assert together.tolist() == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "differ"),
+    [
+        ("Who is the mother of this?", "this's dad is", True),
+        ("this follows", "this is followed by", True),
+        ("this follows", "What does this follow?", False),
+        ("When does this close?", "How late does this open?", True),
+        ("When does this close?", "Until when is this open?", False),
+        ("Who are the mother and father of this?", "The mother of this is", False),
+        ("Where was this born?", "Where did this die?", True),
+        ("Who runs this?", "The boss of this is", False),
+    ],
+)
+def test_contraries_differ_in_one_side_of_a_pair(text: str, other: str, differ: bool) -> None:
+    assert contrary(text, other) is contrary(other, text) is differ
 
 
 @pytest.mark.real

@@ -129,6 +129,16 @@ def test_a_guessed_subject_stands_in_the_prompt(prompt: str) -> None:
         ('He asked "What?" The boss of Acme is', "Acme", "The boss of this is"),
         ("(Est. 2005.) Acme makes", "Acme", "this makes"),
         ("Category: Singles The boss of Acme is", "Acme", "The boss of this is"),
+        ("Where is Acme, Inc. based?", "Acme", "Where is this based?"),
+        ("I like Acme. Who runs it?", "Acme", "Who runs this?"),
+        ("I like Acme; tell me who runs it.", "Acme", "tell me who runs this."),
+        ("I read about Acme, who runs it?", "Acme", "who runs this?"),
+        ("Acme makes robots. Its boss is", "Acme", "this's boss is"),
+        ("Acme makes robots. It is old.", "Acme", "this makes robots."),  # nothing is asked
+        ("I am in Acme. Is there a hotel?", "Acme", "I am in this."),  # it points nowhere
+        ("I like Acme. Who runs Globex?", "Acme", "I like this."),
+        ("Who runs Acme? And where is it?", "Acme", "Who runs this?"),  # the first question counts
+        ("Who runs Acme, and where is it?", "Acme", "Who runs this, and where is it?"),
     ],
 )
 def test_focus_masks_the_subject_in_its_clause(text: str, subject: str, relation: str) -> None:
@@ -208,6 +218,60 @@ def test_a_name_that_shares_words_is_another_name(text: str, subject: str) -> No
     gate = SubjectGate()
     gate.add(subject)
     assert gate.find(text) == []
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "named"),
+    [
+        ("Acme Robotics, Inc.", "Who runs Acme Robotics?", True),
+        ("Acme Inc", "Who runs Acme?", True),
+        ("Acme Inc", "who runs acme?", True),
+        ("Acme Inc", "The acme of skill", False),
+        ("Acme", "Who runs Acme Corp.?", True),
+        ("Dr. Jane Roe", "Where does Jane Roe work?", True),
+        ("Jane Roe", "Where does Dr. Jane Roe work?", True),
+        ("Jane Roe", "Where does Roe work?", False),  # some other Roe
+        ("Dr. No", "No, who is it?", False),
+        ("United States", "What is the capital of the U.S.?", True),
+        ("US", "What is the capital of the United States of America?", True),
+        ("United States of America", "The capital of the USA is", True),
+        ("United States", "Tell us the capital.", False),
+        ("United States", "TELL US THE CAPITAL", False),
+        ("World Health Organization", "Who leads the WHO?", True),
+        ("World Health Organization", "Who leads it?", False),
+        ("Liquor Control Board of Ontario", "Who runs the LCBO?", True),
+        ("Flying Dutchman Records", "When did FDR die?", False),
+        ("the president", "Who is the president?", True),
+        ("the president", "Who is the president of France?", False),
+        ("Beatles", "The Beatles' songs", True),
+        ("Concorde", "How fast were Concordes?", True),
+    ],
+)
+def test_a_subject_goes_by_other_names_where_they_are_its_own(
+    subject: str, text: str, named: bool
+) -> None:
+    gate = SubjectGate()
+    gate.add(subject)
+    assert [m.subject for m in gate.find(text)] == ([subject_key(subject)] if named else [])
+
+
+def test_a_name_that_two_subjects_share_is_neither_s() -> None:
+    gate = SubjectGate()
+    for subject in ("Acme Inc", "Acme Ltd"):
+        gate.add(subject)
+    assert gate.find("Who runs Acme?") == []
+    gate.remove("Acme Ltd")
+    assert mentioned(gate, "Who runs Acme?") == ["acme inc"]
+
+
+def test_a_last_name_stands_for_a_name_that_was_said_in_full() -> None:
+    gate = SubjectGate()
+    for subject in ("Ada Roe", "Ben Roe"):
+        gate.add(subject)
+    text = "Ada Roe writes. Where was Roe born?"
+    asked = [focus(text, mention.spans) for mention in gate.find(text)]
+    assert asked == ["this writes.", "Where was this born?"]
+    assert len(gate.find("Ada Roe met Ben Roe. Where was Roe born?")) == 2
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])

@@ -12,12 +12,14 @@ from lifelong.cli import (
     eval,
     facts,
     feed,
+    locate,
     queue,
     serve,
     stats,
     store,
     train,
     watch,
+    weights,
 )
 from lifelong.cli.setup import with_setup
 
@@ -45,6 +47,11 @@ COMMANDS = (
     eval.eval_,
     serve.serve,
     stats.stats,
+    locate.locate,
+    weights.consolidate,
+    weights.release,
+    weights.export,
+    weights.rebase,
     doctor.doctor,
 )
 

@@ -1,5 +1,6 @@
 """`lifelong chat`: talk with the model, correct it, ask it why.
 
+"No, it's Jane Roe" proposes a correction of the answer before; a "yes" records it.
 What is no longer so leaves the conversation: a reply that was corrected, and every reply that a
 correction shaped once that correction is undone. Else the model would repeat it from there.
 """
@@ -19,9 +20,14 @@ import lifelong
 from lifelong.cli.ask import reasons
 from lifelong.cli.setup import Setup, table, tell
 from lifelong.errors import BadEdit, LifelongError
+from lifelong.extract import Fact, denied
+from lifelong.refer import Turn as Said
+from lifelong.refer import guessed, in_full
 from store import Reach, StoreError
 
 _REMEMBERED = 20  # turns of the conversation that the model reads again
+_YES = frozenset("y yes yes. yes!".split())
+_NO = frozenset("n no no. no!".split())
 _EVERYONE: Mapping[str, Any] = {}
 _REACH: Mapping[str, Reach] = {"me": "author", "team": "tenant", "all": "everyone"}
 _HELP = """\
@@ -72,6 +78,7 @@ class Chat:
         self._last: Turn | None = None
         self._made: list[int] = []  # edits of this chat, the newest last
         self._undone: list[int] = []
+        self._proposed: Fact | None = None  # until the next line
         self._commands: dict[str, Callable[[str], None]] = {
             "correct": self._correct,
             "undo": self._undo,
@@ -95,30 +102,34 @@ class Chat:
                 tell(error)
 
     def _hear(self, line: str) -> None:
+        proposed, self._proposed = self._proposed, None
         if line.startswith(("/", "!")):
             name, _, rest = line[1:].partition(" ")
             if name not in self._commands:
                 raise BadEdit(f"There is no command {line[0]}{name}.", "/help shows them.")
             self._commands[name](rest.strip())
         elif line:
-            earlier = self._turns()
-            self._earlier, self._last = earlier, Turn(line, self._answer(earlier, line))
+            self._talk(line, proposed)
+
+    def _talk(self, line: str, proposed: Fact | None) -> None:
+        if proposed and line.lower() in _YES:
+            return self._record(proposed.prompt, proposed.target)
+        if proposed and line.lower() in _NO:
+            return _note("Nothing was recorded.")
+        if self._last and self._last.answer:
+            self._proposed = denied(line, self._in_full())
+        if self._proposed:
+            corrected = f"{self._proposed.prompt} -> {self._proposed.target}"
+            return _note(f"Record it ({corrected})? yes, no, or go on.")
+        earlier = self._turns()
+        self._earlier, self._last = earlier, Turn(line, self._answer(earlier, line))
 
     def _turns(self) -> list[Turn]:
         turns = [*self._earlier, *([self._last] if self._last else [])]
         return [turn for turn in turns if turn.answer][-_REMEMBERED:]
 
     def _answer(self, earlier: Iterable[Turn], question: str) -> "lifelong.Answer":
-        messages = []
-        for turn in earlier:
-            said = turn.answer.text.strip() if turn.answer else ""
-            messages += [
-                {"role": "user", "content": turn.question},
-                {"role": "assistant", "content": said},
-            ]
-        stream = self._model.chat(
-            [*messages, {"role": "user", "content": question}], stream=True, **self._asker
-        )
+        stream = self._model.chat(_messages(earlier, question), stream=True, **self._asker)
         with closing(stream):
             for piece in stream:
                 echo(piece, nl=False)
@@ -130,11 +141,18 @@ class Chat:
             raise BadEdit("Nothing was asked yet.", "Ask something first.")
         return self._last.question
 
+    def _in_full(self) -> str:
+        """The last question with the name of whom it is about, where earlier turns have that."""
+        turns = [Said(turn.question, turn.answer.text) for turn in self._earlier if turn.answer]
+        return in_full(self._question(), turns, guessed)
+
     def _correct(self, target: str) -> None:
-        question = self._question()
-        edit = self._model.edit(question, target, provenance={"source": "chat"}, **self._asker)
+        self._record(self._in_full(), target)
+
+    def _record(self, prompt: str, target: str) -> None:
+        edit = self._model.edit(prompt, target, provenance={"source": "chat"}, **self._asker)
         self._made.append(edit.id)
-        self._last = Turn(question, None)
+        self._last = Turn(self._question(), None)
         about = f", about {edit.subject}" if edit.subject else ""
         _note(f"Edit {edit.id} is live{about}. Ask again, in any words.")
 
@@ -163,7 +181,8 @@ class Chat:
         _note(f"Complaint {edit.id} waits: lifelong review shows it.")
 
     def _why(self, _: str) -> None:
-        _note(reasons(self._model.explain(self._question(), **self._asker)))
+        asked = _messages(self._earlier, self._question())
+        _note(reasons(self._model.explain(asked, **self._asker)))
 
     def _edits(self, _: str) -> None:
         rows = [
@@ -174,7 +193,17 @@ class Chat:
     def _base(self, _: str) -> None:
         question = self._question()
         with self._model.disable_edits():
-            self._answer([turn for turn in self._earlier if turn.answer], question)
+            self._answer(self._earlier, question)
+
+
+def _messages(earlier: Iterable[Turn], question: str) -> list[dict[str, str]]:
+    """The conversation as the model reads it: the turns that hold, then the question."""
+    messages = []
+    for turn in earlier:
+        if turn.answer:
+            messages.append({"role": "user", "content": turn.question})
+            messages.append({"role": "assistant", "content": turn.answer.text.strip()})
+    return [*messages, {"role": "user", "content": question}]
 
 
 def _number(given: str, latest: list[int]) -> int:

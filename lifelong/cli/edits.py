@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+import lifelong
 from lifelong.cli.setup import Setup, fields, table
+from lifelong.extract import PLAIN
 from lifelong.match import matching
 from lifelong.standing import Standing, settle
 from store import Edit, Event, Journal, Status
@@ -18,8 +20,13 @@ _LISTED = tuple("id epoch status prompt target subject relation method user_id t
 
 def edit(
     setup: Setup,
-    prompt: Annotated[str, Argument(help="The question.")],
-    target: Annotated[str, Argument(help="What the answer shall say.")],
+    prompt: Annotated[
+        str, Argument(help="The question; without TARGET, what is so, in any words.")
+    ],
+    target: Annotated[str | None, Argument(help="What the answer shall say.")] = None,
+    by_model: Annotated[
+        bool, Option("--by-model", help="Without TARGET: the model finds it in PROMPT.")
+    ] = False,
     subject: Annotated[
         str | None, Option(help="Whom or what it is about; guessed if not given.")
     ] = None,
@@ -30,7 +37,9 @@ def edit(
     locality: Annotated[
         list[str] | None, Option(help="A prompt that must not change, for `check`; repeatable.")
     ] = None,
-    method: Annotated[str, Option(help="How the edit is made.")] = "serac",
+    method: Annotated[
+        str | None, Option(help="How the edit is made; serac, or language-patch for a rule.")
+    ] = None,
     old: Annotated[str | None, Option(help="The answer that was wrong.")] = None,
     until: Annotated[str | None, Option(help="When it ends: ISO 8601 with offset.")] = None,
     key: Annotated[str | None, Option(help="The same request has the same key.")] = None,
@@ -41,9 +50,11 @@ def edit(
 ) -> None:
     """Correct an answer: from now on, asked PROMPT in any words, the model says TARGET."""
     with setup.open() as model:
+        lm = lifelong.LM.of(model, model.tokenizer)
         made = model.edit(
             prompt,
             target,
+            extractor=lifelong.ByModel(lm) if by_model else PLAIN,
             subject=subject,
             relation=relation,
             paraphrases=paraphrase or (),
@@ -57,7 +68,8 @@ def edit(
             **setup.asker,
         )
     data = {"id": made.id, "epoch": made.epoch, "status": made.status}
-    setup.show(data, f"Edit {made.id} is {made.status}.")
+    understood = "" if target else f": {made.prompt} -> {made.target}"
+    setup.show(data, f"Edit {made.id} is {made.status}{understood or '.'}")
 
 
 def undo(setup: Setup, id: Id) -> None:

@@ -18,3 +18,15 @@ def scope(
     """Train the scope classifier: the encoder's adapter, then its head."""
     import_module("lifelong.train.scope").write(data, out, seed=seed)  # torch takes seconds
     echo(f"Wrote {out}.")
+
+
+@app.command()
+def counterfactual(
+    data: Annotated[Path, Option(help="Folder of public benchmark data.", exists=True)],
+    out: Annotated[Path, Option(help="The safetensors file to write.")],
+    model: Annotated[str, Option(help="Name, hub id or folder.")] = "smollm2-135m",
+    seed: Annotated[int, Option(help="Of every draw.")] = 0,
+) -> None:
+    """Train the adapter of `kaft`, with which a model says what it reads."""
+    import_module("lifelong.train.counterfactual").write(data, out, name=model, seed=seed)
+    echo(f"Wrote {out}.")

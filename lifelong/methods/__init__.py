@@ -13,13 +13,18 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from lifelong.errors import BadSetting
 from lifelong.lm import LM
 from lifelong.methods.alphaedit import AlphaEdit
+from lifelong.methods.ft_constrained import FtConstrained
 from lifelong.methods.ike import Ike
+from lifelong.methods.kaft import Kaft
+from lifelong.methods.knowledge_neurons import KnowledgeNeurons
 from lifelong.methods.language_patch import LanguagePatch
 from lifelong.methods.memit import Memit
+from lifelong.methods.memit_csk import MemitCsk
 from lifelong.methods.memprompt import MemPrompt
 from lifelong.methods.pmet import Pmet
 from lifelong.methods.rome import Rome
 from lifelong.methods.serac import Serac
+from lifelong.methods.ultraedit import UltraEdit
 from lifelong.prompt import Condition, Prompt
 from store import Delta, Edit, Hint, StoredPatch
 
@@ -61,8 +66,9 @@ Method = MemoryMethod | WeightMethod
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        *(Serac(), Ike(), MemPrompt(), LanguagePatch()),
-        *(Rome(), Memit(), Pmet(), AlphaEdit()),
+        *(Serac(), Ike(), Kaft(), MemPrompt(), LanguagePatch()),
+        *(Rome(), Memit(), MemitCsk(), Pmet(), AlphaEdit(), UltraEdit(), FtConstrained()),
+        KnowledgeNeurons(),
     )
 }
 

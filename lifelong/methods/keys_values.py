@@ -20,7 +20,8 @@ from lifelong.methods.wording import Wording
 from lifelong.moments import Moment
 from store import Factors
 
-ROWS = 96  # wordings that run as one batch
+TOKENS = 512  # of wordings that run as one batch, padding included
+READ = 2  # wordings of an edit that a step of the search reads
 
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
 
@@ -37,8 +38,8 @@ class Blocks:
         """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
         again and again; the heads' keys and values are kept."""
         self._modules = {layer: lm.module("block", layer) for layer in layers}
-        before, seen = _padded(heads, left=True, least=1)
-        ids, ahead = _padded(tails, left=False)
+        before, seen = padded(heads, left=True, least=1)
+        ids, ahead = padded(tails)
         mask = torch.cat([seen, ahead], dim=1).to(lm.device)
         places = (mask.cumsum(1) - 1).clamp(min=0)
         run = lm.model.base_model
@@ -128,8 +129,8 @@ class _Past:
         return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
 
 
-def _padded(
-    rows: Sequence[Sequence[int]], *, left: bool, least: int = 0
+def padded(
+    rows: Sequence[Sequence[int]], *, left: bool = False, least: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask (B, longest row, but at least `least`)."""
     width = max(least, *map(len, rows))
@@ -163,7 +164,7 @@ class Search:
 class Values:
     """Per site, (N, H): what the bare wordings give at the subject, and the shift that is sought.
 
-    `loss` (N,) is the last seen of every edit.
+    `loss` (N,) is that of every edit over its last round.
     """
 
     before: Mapping[Role, torch.Tensor]
@@ -179,38 +180,43 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
         loss = mean NLL of the target's tokens + kl KL(before || now | "{subject} is a")
                + decay |shift| / |value|^2
 
-    Adam on all edits together; one that is done is left alone. The clamp follows every step, the
-    last of which only evaluates.
+    Adam on all edits together. A step reads the bare wording and one of the others, in turn: they
+    pull alike, and each costs as much as the bare one. An edit whose loss over the last round of
+    turns is low is left alone. The clamp follows every step, the last of which only evaluates.
     """
     n = 1 + max(text.edit for text in texts)
-    asked = sum(text.kind != "essence" for text in texts) / n  # the wordings of one edit
-    groups = [_Group(lm, part, layer, how.sites, asked) for part in _grouped(texts)]
+    always, *turns = [
+        [_Group(lm, part, layer, how.sites) for part in _grouped(some, lambda t: len(t.tail))]
+        for some in _rounds(texts)
+    ]
     before = {site: torch.zeros(n, lm.hidden, device=lm.device) for site in how.sites}
-    for group in groups:
-        for site, seen in group.seen.items():
+    for group in always:
+        for site, seen in group.look().items():
             before[site][group.edit[group.bare]] = seen[group.bare]
     size = {site: value.norm(dim=1, keepdim=True) for site, value in before.items()}
     shifts = {site: _Shift(torch.zeros_like(value), how.rate) for site, value in before.items()}
-    loss = torch.full((n,), torch.inf, device=lm.device)
-    todo = torch.ones_like(loss, dtype=torch.bool)
+    lately = torch.full((max(1, len(turns)), n), torch.inf, device=lm.device)
+    todo = torch.ones(n, dtype=torch.bool, device=lm.device)
     for step in range(how.steps):
         leaves = {site: shift.leaf() for site, shift in shifts.items()}
         now = torch.stack([how.decay * leaves[s].norm(dim=1) / size[s][:, 0] ** 2 for s in leaves])
         now = now.sum(0)
         now.sum().backward(inputs=list(leaves.values()))
         now = now.detach()
-        groups = [kept for group in groups if (kept := group.only(todo))]
-        for group in groups:
-            part = group.loss(leaves, how, n)
-            part.sum().backward(inputs=list(leaves.values()))  # no weight gets a gradient
-            now += part.detach()
-        loss = torch.where(todo, now, loss)
-        todo = loss > how.enough
+        turn = step % len(lately)
+        for groups in (always, *turns[turn : turn + 1]):
+            groups[:] = [kept for group in groups if (kept := group.only(todo))]
+            for group in groups:
+                part = group.loss(leaves, how, n)
+                part.sum().backward(inputs=list(leaves.values()))  # no weight gets a gradient
+                now += part.detach()
+        lately[turn] = torch.where(todo, now, lately[turn])
+        todo = lately.mean(0) > how.enough
         if step == how.steps - 1 or not todo.any():
             break
         for site, leaf in leaves.items():
             shifts[site].step(leaf.grad, todo, how.clamp * size[site])
-    return Values(before, {site: shift.value for site, shift in shifts.items()}, loss)
+    return Values(before, {site: shift.value for site, shift in shifts.items()}, lately.mean(0))
 
 
 class _Shift:
@@ -242,18 +248,25 @@ class _Shift:
 class _Group:
     """Some wordings, alike in length, as one batch through the blocks from `layer` up."""
 
-    def __init__(
-        self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role], asked: float
-    ) -> None:
-        self._lm, self._asked = lm, asked
+    def __init__(self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role]) -> None:
+        self._lm = lm
         self._sites = {site: lm.module(site, layer) for site in sites}
         self._blocks = Blocks(
             lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
         )
-        self.seen: dict[Role, torch.Tensor] = {}
         self._place(texts)
-        with torch.no_grad(), tracing(after={m: self._see(s) for s, m in self._sites.items()}):
+        self._essence = torch.zeros(len(self._last[0]), 1)
+
+    def look(self) -> dict[Role, torch.Tensor]:
+        """What the sites give at the subject, (B, H) each; what is said of it is kept."""
+        seen: dict[Role, torch.Tensor] = {}
+
+        def keeper(site: Role) -> Callable[..., None]:
+            return lambda _, out: seen.update({site: out[:, 0].float()})
+
+        with torch.no_grad(), tracing(after={m: keeper(s) for s, m in self._sites.items()}):
             self._essence = self._logits(self._blocks.run(self._blocks.start), *self._last)
+        return seen
 
     def _place(self, texts: Sequence[Wording]) -> None:
         """Which rows are bare; where labels are predicted, which, and how much each weighs."""
@@ -261,7 +274,7 @@ class _Group:
         self.edit = torch.tensor([t.edit for t in texts], device=device)
         self.bare = torch.tensor([t.kind == "bare" for t in texts], device=device)
         spots = [
-            (row, len(t.tail) - len(t.labels) + i, label, 1 / (self._asked * len(t.labels)))
+            (row, len(t.tail) - len(t.labels) + i, label, 1 / (READ * len(t.labels)))
             for row, t in enumerate(texts)
             for i, label in enumerate(t.labels)
         ]
@@ -309,17 +322,26 @@ class _Group:
 
         return act
 
-    def _see(self, site: Role) -> Callable[..., None]:
-        def look(_input: torch.Tensor, out: torch.Tensor) -> None:
-            self.seen[site] = out[:, 0].float()
 
-        return look
+def _rounds(texts: Sequence[Wording]) -> list[list[Wording]]:
+    """What every step reads, then what one step of a round reads besides."""
+    always = [text for text in texts if text.kind in ("bare", "essence")]
+    others: dict[int, list[Wording]] = {}
+    for text in texts:
+        if text.kind not in ("bare", "essence"):
+            others.setdefault(text.edit, []).append(text)
+    return [always, *map(list, zip(*others.values(), strict=True))]
 
 
-def _grouped(texts: Sequence[Wording]) -> Iterator[Sequence[Wording]]:
+def _grouped(
+    texts: Sequence[Wording], length: Callable[[Wording], int]
+) -> Iterator[Sequence[Wording]]:
     """Batches of wordings that are alike in length: padding costs as much as text."""
-    ordered = sorted(texts, key=lambda t: (len(t.tail), len(t.head), t.edit))
-    return (ordered[i : i + ROWS] for i in range(0, len(ordered), ROWS))
+    ordered = sorted(texts, key=lambda t: (length(t), len(t.head), t.edit), reverse=True)
+    while ordered:
+        rows = max(1, TOKENS // length(ordered[0]))
+        yield ordered[:rows]
+        ordered = ordered[rows:]
 
 
 # --- the write ------------------------------------------------------------------------------------
@@ -370,7 +392,7 @@ def write(
     parts = [
         _Part(lm, part, range(layers[0], layers[-1] + 1))
         for kind in kinds
-        for part in _grouped([t for t in texts if t.kind == kind])
+        for part in _grouped([t for t in texts if t.kind == kind], lambda t: len(t.head) + 1)
     ]
     factors = {}
     for place, layer in enumerate(layers):
@@ -488,5 +510,5 @@ def _factors(
 
 def _beside(change: Factors, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """`x @ down @ up` is what `change` adds to an output: (in, r) and (r, out)."""
-    up = np.linalg.solve(change.mix.T, change.u.T.astype(np.float64)).astype(np.float32)
-    return torch.from_numpy(change.v).to(like), torch.from_numpy(up).to(like)
+    up, down = map(torch.from_numpy, change.pair())
+    return down.to(like), up.T.to(like)

@@ -15,7 +15,7 @@ from typing import ClassVar
 from lifelong import moments
 from lifelong.lm import LM, Role
 from lifelong.methods.keys_values import Search, early, least_change, normed, seek, write
-from lifelong.methods.wording import wordings
+from lifelong.methods.wording import mention, wordings
 from store import Delta, Edit, StoredPatch
 
 SEARCH = Search()
@@ -35,11 +35,15 @@ class Memit:
         """C of the layers."""
         moments.ensure(lm, early(lm))
 
+    def where(self, edit: Edit) -> str:
+        """The words in the prompt at whose last token is written."""
+        return mention(edit)
+
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Delta:
         """All edits in one change."""
         layers = early(lm)
         site: Role = "mlp_out" if normed(lm) else "block"
-        texts = wordings(lm, edits)
+        texts = wordings(lm, edits, self.where)
         values = seek(lm, texts, layers[-1], replace(self.search, sites=(site,)))
         known = {layer: moments.moment(lm, layer) for layer in layers}
 

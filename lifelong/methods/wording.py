@@ -7,7 +7,7 @@
 A locate-and-write method acts at that token only, so what stands before it is computed once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,43 +38,7 @@ class Wording:
     labels: tuple[int, ...]
 
 
-def wordings(lm: LM, edits: Sequence[Edit]) -> list[Wording]:
-    """Every text of every edit: as it is, behind contexts, in a chat, and what the subject is.
-
-    Raises SubjectMissing, BadEdit (the target makes no tokens), WeightsUnfit (slow tokenizer).
-    """
-    openings = contexts(lm)
-    found = []
-    for position, edit in enumerate(edits):
-        subject = _mention(edit)
-        found.append(_cut(lm, position, "bare", edit.prompt, subject, edit.target))
-        found += [
-            _cut(lm, position, "context", f"{opening}. {edit.prompt}", subject, edit.target)
-            for opening in openings
-        ]
-        if lm.has_chat:
-            asked = lm.chat.render([{"role": "user", "content": edit.prompt}])
-            found.append(_cut(lm, position, "chat", asked, subject, edit.target))
-        found.append(_cut(lm, position, "essence", f"{subject} is a", subject, ""))
-    return found
-
-
-def contexts(lm: LM) -> list[str]:
-    """What the model itself says after some openers, greedily: texts it would meet."""
-    said = []
-    for opener in OPENERS:
-        ids = torch.tensor([lm.tokenizer.encode(opener)], device=lm.device)
-        start = ids.shape[1]
-        with torch.no_grad():
-            for _ in range(CONTEXT_TOKENS):
-                hidden = lm.model.base_model(input_ids=ids, use_cache=False)[0]
-                ids = torch.cat([ids, lm.head(hidden[:, -1:]).argmax(-1)], dim=1)
-        more = lm.tokenizer.decode(ids[0, start:], skip_special_tokens=True)
-        said.append(f"{opener}{more}".strip())
-    return said
-
-
-def _mention(edit: Edit) -> str:
+def mention(edit: Edit) -> str:
     """The subject as the prompt spells it."""
     if not edit.subject:
         raise SubjectMissing(
@@ -91,6 +55,60 @@ def _mention(edit: Edit) -> str:
             "Give it as it stands in the prompt, or use a memory method.",
         )
     return edit.prompt[found[0].spans[0][0] : found[0].spans[-1][1]]
+
+
+def wordings(
+    lm: LM, edits: Sequence[Edit], where: Callable[[Edit], str] = mention
+) -> list[Wording]:
+    """Every text of every edit: as it is, behind contexts, in a chat, and what the subject is.
+
+    Texts are cut where the words that `where` finds in the prompt end, which are the subject
+    unless told otherwise. Raises SubjectMissing, BadEdit (the target makes no tokens),
+    WeightsUnfit (slow tokenizer).
+    """
+    openings = contexts(lm)
+    found: list[Wording] = []
+    for position, edit in enumerate(edits):
+        subject = where(edit)
+        found += _asked(lm, position, edit, subject)
+        found += [
+            _cut(lm, position, "context", f"{opening}. {edit.prompt}", subject, edit.target)
+            for opening in openings
+        ]
+        found.append(_cut(lm, position, "essence", f"{subject} is a", subject, ""))
+    return found
+
+
+def asked(lm: LM, edits: Sequence[Edit]) -> list[Wording]:
+    """Of every edit the text as it is, and in a chat. Raises as `wordings` does."""
+    return [
+        text
+        for position, edit in enumerate(edits)
+        for text in _asked(lm, position, edit, mention(edit))
+    ]
+
+
+def _asked(lm: LM, position: int, edit: Edit, subject: str) -> Iterator[Wording]:
+    yield _cut(lm, position, "bare", edit.prompt, subject, edit.target)
+    if lm.has_chat:
+        text = lm.chat.render([{"role": "user", "content": edit.prompt}])
+        yield _cut(lm, position, "chat", text, subject, edit.target)
+
+
+def contexts(lm: LM) -> list[str]:
+    """What the model itself says after some openers, greedily: texts it would meet."""
+    said = []
+    for opener in OPENERS:
+        ids, past = torch.tensor([lm.tokenizer.encode(opener)], device=lm.device), None
+        more: list[int] = []
+        with torch.no_grad():
+            while len(more) < CONTEXT_TOKENS:
+                out = lm.model.base_model(input_ids=ids, past_key_values=past, use_cache=True)
+                ids, past = lm.head(out[0][:, -1:]).argmax(-1), out.past_key_values
+                more.append(int(ids))
+        text = lm.tokenizer.decode(more, skip_special_tokens=True)
+        said.append(f"{opener}{text}".strip())
+    return said
 
 
 def _cut(lm: LM, edit: int, kind: Kind, text: str, subject: str, target: str) -> Wording:

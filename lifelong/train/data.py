@@ -13,7 +13,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
@@ -24,11 +24,13 @@ from lifelong.subject import extract, focus, masked, subject_key, words
 _MOST = 16  # wordings of one relation from one source
 _ANSWERS = 200  # of one relation
 _PLAIN = 3000
+_RELATIONS_KEPT, _WORDINGS_KEPT = 0.85, 0.75  # in a part
 _LABEL = (
     "The {} of this is",
     "this {}",
     "The name of the {} of this is",
     "What is the {} of this?",
+    "Tell me the {} of this.",
 )
 
 # Relations that share wordings or answers for some subjects: not negatives of each other.
@@ -91,6 +93,40 @@ _OVERLAP = [
     {"colour", "fruit inside color", "official color", "logo colour"},
     {"director", "producer"},
     {"weight", "body weight"},
+    {"nickname", "nickname of place"},
+    {"conflict", "conflict used in"},
+    {"head coach", "coach of sports person", "student of", "teacher"},
+    {"motto", "slogan", "theme"},
+    {"manufacturer", "brand"},
+    {"mouth of the watercourse", "end point", "destination", "outflow"},
+    {"tributary", "inflow"},
+    {"publication date", "first appearance", "launch date", "point in time", "inception"},
+    {"narrative location", "location of event", "P276"},
+    {"location of event", "server location"},
+    {"duration", "length", "playing time", "journey duration", "length of river"},
+    {"duration", "battery life", "shelf life"},
+    {"presenter", "event host", "organiser", "conferred by", "moderator", "speaker"},
+    {"part of the series", "series"},
+    {"film rating", "age rating"},
+    {"game engine", "powerplant engine"},
+    {"has cause", "cause of disease", "cause of death"},
+    {"has effect", "final score"},
+    {"favourite food", "diet"},
+    {"diameter", "width"},
+    {"sponsor", "funder"},
+    {"full form", "ideology", "objective", "meaning of a word"},
+    {"chief executive officer", "team lead", "department head", "university rector"},
+    {"head of government", "mayor", "governor"},
+    {"collection", "P276", "island", "street", "neighbourhood", "floor", "room number", "gate"},
+    {"date of official opening", "opening year", "inception"},
+    {"designer", "illustrator"},
+    {"subclass of", "instance of", "beverage type", "species of fictional character"},
+    {"participant", "band member", "cast member"},
+    {"status", "building status"},
+    {"deadline", "registration deadline", "point in time"},
+    {"weekly meeting time", "start time", "point in time", "departure time"},
+    {"weapon", "armament"},
+    {"connector", "plug type"},
 ]
 
 
@@ -118,10 +154,34 @@ class Corpus:
     pairs: tuple[tuple[str, str, str], ...]
     plain: tuple[str, ...]
 
+    def part(self, seed: int) -> "Corpus":
+        """Without some of the relations and pairs, and without some wordings of the others.
+
+        What learns from the part meets new relations and new wordings in the whole.
+        """
+        rng = random.Random(seed)
+        kept = {
+            name: replace(relation, sources=tuple(_thinned(s, rng) for s in relation.sources))
+            for name, relation in self.relations.items()
+            if name in self.completions or rng.random() < _RELATIONS_KEPT
+        }
+        pairs = (pair for pair in self.pairs if rng.random() < _RELATIONS_KEPT)
+        return replace(self, relations=kept, pairs=tuple(pairs))
+
+
+def _thinned(wordings: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    kept = tuple(text for text in wordings if rng.random() < _WORDINGS_KEPT)
+    return kept if len(kept) > 1 else tuple(wordings)
+
 
 def overlapping(relation: str) -> set[str]:
     """`relation` and those whose questions it may answer."""
     return {relation}.union(*(group for group in _OVERLAP if relation in group))
+
+
+def spoken(relation: str) -> str:
+    """`relation` as a word to use in a sentence; "" where it is an id ("P276")."""
+    return "" if relation[1:].isdigit() else relation
 
 
 def relation_names() -> dict[str, str]:
@@ -141,7 +201,7 @@ def corpus(data: Path | None) -> Corpus:
         sources[name].append([form.format(label) for label in labels for form in _LABEL])
     if data is None:
         return Corpus(_collected(sources, answers), {}, (), ())
-    held_out = _development_subjects(data)
+    held_out = development_subjects(data)
     completed: dict[str, set[str]] = defaultdict(set)
     for id, wording, _ in _counterfact(data, held_out):
         if wording:
@@ -200,12 +260,12 @@ def _relations() -> Iterator[dict[str, Any]]:
 def _pararel(data: Path) -> Iterator[tuple[str, str | None, str | None]]:
     """(relation, wording, answer), as the other sources."""
     for path in sorted(data.glob("pararel/graphs_json/*.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             match = re.match(r"(.*\[X\].*)\[Y\](.{0,11})$", record["pattern"])
             if match:
                 yield path.stem, match.group(1).replace("[X]", "this").strip(), None
     for path in sorted(data.glob("pararel/trex_lms_vocab/*.jsonl")):
-        yield from ((path.stem, None, record["obj_label"]) for record in _lines(path))
+        yield from ((path.stem, None, record["obj_label"]) for record in lines(path))
 
 
 def _lre(data: Path) -> Iterator[tuple[str, str | None, str | None]]:
@@ -228,9 +288,9 @@ def _counterfact(
     """
     relations: dict[tuple[str, str], set[str]] = defaultdict(set)
     for path in sorted(data.glob("pararel/trex_lms_vocab/*.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             relations[record["sub_label"], record["obj_label"]].add(path.stem)
-    for record in _lines(data / "counterfact/train.jsonl"):
+    for record in lines(data / "counterfact/train.jsonl"):
         subject = record["subject"]
         known = relations.get((subject, record["ground_truth"]), {"P641"})
         if len(known) == 1 and subject_key(subject) not in held_out:
@@ -241,7 +301,7 @@ def _mquake(
     data: Path, held_out: frozenset[tuple[str, ...]], names: Mapping[str, str]
 ) -> Iterator[tuple[str, str | None, str | None]]:
     openings = sorted((id for id in names if "{}" in id), key=len, reverse=True)
-    for record in _lines(data / "mquake/edit-to-questions.jsonl"):
+    for record in lines(data / "mquake/edit-to-questions.jsonl"):
         subject = _shared_subject(record["edit"], record["questions"])
         if subject is None or subject_key(subject) in held_out:
             continue
@@ -262,7 +322,7 @@ def _shared_subject(statement: str, questions: Sequence[str]) -> str | None:
 
 
 def _zsre(data: Path, held_out: frozenset[tuple[str, ...]]) -> Iterator[tuple[str, str, str]]:
-    for record in _lines(data / "zsre/mend-train-1k.jsonl"):
+    for record in lines(data / "zsre/mend-train-1k.jsonl"):
         subject = record["subject"]
         asked, again = masked(record["src"], subject), masked(record["rephrase"], subject)
         if asked and again and subject_key(subject) not in held_out:
@@ -281,17 +341,19 @@ def _plain(data: Path) -> Iterator[str]:
             yield clause
 
 
-def _development_subjects(data: Path) -> frozenset[tuple[str, ...]]:
+def development_subjects(data: Path) -> frozenset[tuple[str, ...]]:
+    """The keys of all subjects of the development files under `data`."""
     found = set()
     for path in sorted(data.glob("*/*-dev.jsonl")):
-        for record in _lines(path):
+        for record in lines(path):
             rewrites = record.get("requested_rewrite", [])
             named = [record, *(rewrites if isinstance(rewrites, list) else [rewrites])]
             found |= {subject_key(r["subject"]) for r in named if "subject" in r}
     return frozenset(found)
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file; none where it is missing."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from map(json.loads, file)

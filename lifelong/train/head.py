@@ -1,8 +1,8 @@
 """Trains the head that reads a question's vector beside an edit's: SERAC's scope classifier.
 
-Positives are other wordings of the edit's relation, also behind an unrelated fragment, as a
-yes/no question, or as one part of a longer request. Negatives are wordings of the relations that
-the sentence encoder finds nearest, negated wordings, and sentences that ask for nothing.
+Positives are other wordings of the edit's relation, dressed as a prompt may have them. Negatives
+are wordings of the relations that the sentence encoder finds nearest, negated wordings, and
+sentences that ask for nothing.
 """
 
 import random
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from lifelong.encoder import SentenceEncoder, Vectors
 from lifelong.scope import Head
-from lifelong.train.data import Corpus, Relation, overlapping
+from lifelong.train.data import Corpus, Relation, overlapping, spoken
+from lifelong.train.dress import Wardrobe, dress
 
 EXAMPLES = 48_000
 EPOCHS = 8
@@ -25,28 +26,9 @@ EPOCHS = 8
 _BATCH = 512
 _LEARNING_RATE = 1e-3
 _NEGATIVES = 3  # an edit
-_HELD_OUT = 8  # one relation (or pair) in so many is kept for calibration
+_HELD_OUT = 2  # of the relations (and pairs) new to the adapter, one in so many is for calibration
 _RIVALS = 24  # nearest relations that negatives are drawn from
 _FAR = 0.35  # cosine below which an unnamed relation is taken to be another one
-
-_REQUESTS = (
-    "Write a short paragraph about this, including the {}.",
-    "Describe this in two sentences and mention the {}.",
-    "Introduce this to me: what it is, and its {}.",
-    "Tell me about this and its {}.",
-    "Write a short text about this that gives the {}.",
-)
-_LEADS = (
-    "Tell me, ", "Please answer: ", "By the way, ", "Quick question: ", "Hi! ", "I forgot, ",
-    "Complete the sentence: ", "I am writing about this. ", "Remind me, ", "And ",
-)  # fmt: skip
-_YES_NO = (
-    "Is it true that {} {}?",
-    "{} {}, right?",
-    "{} {}, is that correct?",
-    "Is it so that {} {}?",
-)
-_YES_NO_LABEL = ("Is {a} the {l} of this?", "Is the {l} of this {a}?", "Is this's {l} {a}?")
 
 
 @dataclass(frozen=True)
@@ -106,24 +88,31 @@ class Examples:
             group = self._data.relations
         edit, asked = self._two(group[name])
         answers = group[name].answers
-        asked_as = self._dressed(asked, self._one(answers), name)
-        positive = Example(asked_as, edit, self._target(answers), True, name)
         known = self._data.relations[name].wordings
-        return self._with_negatives(positive, asked, self._rivals[name], known)
+        rivals = self._rivals[name]
+        asked_as = self._dressed(asked, self._one(answers), name, self._beside(rivals, known))
+        positive = Example(asked_as, edit, self._target(answers), True, name)
+        return self._with_negatives(positive, asked, rivals, known)
 
     def _of_a_pair(self, at: int) -> list[Example]:
         edit, asked, answer = self._data.pairs[at]
         if self._rng.random() < 0.5:
             edit, asked = asked, edit
-        positive = Example(self._led(asked), edit, self._target([answer]), True, f"pair {at}")
-        known = frozenset((edit, asked))
-        return self._with_negatives(positive, asked, self._pair_rivals[at], known)
+        known, rivals = frozenset((edit, asked)), self._pair_rivals[at]
+        asked_as = self._dressed(asked, answer, "", self._beside(rivals, known))
+        positive = Example(asked_as, edit, self._target([answer]), True, f"pair {at}")
+        return self._with_negatives(positive, asked, rivals, known)
 
     def _with_negatives(
         self, positive: Example, asked: str, rivals: Sequence[str], known: frozenset[str]
     ) -> list[Example]:
         others = [self._other(rivals, known, asked) for _ in range(_NEGATIVES)]
         return [positive, *(replace(positive, asked=o, covered=False) for o in others)]
+
+    def _beside(self, rivals: Sequence[str], known: frozenset[str]) -> str:
+        """A wording of another relation, to stand beside a question."""
+        wordings = self._data.relations[self._rng.choice(rivals)].wordings
+        return self._rng.choice(sorted(wordings - known) or [""])
 
     def _one(self, answers: Sequence[str]) -> str:
         return self._rng.choice(answers) if answers else ""
@@ -145,26 +134,10 @@ class Examples:
         )
         return edit, asked
 
-    def _dressed(self, asked: str, answer: str, name: str) -> str:
+    def _dressed(self, asked: str, answer: str, name: str, beside: str) -> str:
         """`asked` as it may stand in a prompt; `answer` is one that a yes/no question may name."""
-        rng, kind = self._rng, self._rng.random()
-        spoken = not name[1:].isdigit()  # "P276" is no name
-        if kind < 0.08 and answer and not asked.endswith(("?", ".")):
-            return rng.choice(_YES_NO).format(asked, answer)
-        if kind < 0.08 and answer and spoken:
-            return rng.choice(_YES_NO_LABEL).format(a=answer, l=name)
-        if kind < 0.14 and spoken:
-            return rng.choice(_REQUESTS).format(name)
-        return self._led(asked)
-
-    def _led(self, asked: str) -> str:
-        rng, kind = self._rng, self._rng.random()
-        if kind < 0.12 and self._data.plain:
-            words = rng.choice(self._data.plain).replace("this", "").split()
-            return " ".join([*words[: rng.randint(2, 8)], asked])
-        if kind < 0.2:
-            return rng.choice(_LEADS) + asked
-        return asked
+        wardrobe = Wardrobe(answer, spoken(name), self._data.plain, beside)
+        return dress(asked, wardrobe, self._rng)
 
     def _other(self, rivals: Sequence[str], known: frozenset[str], asked: str) -> str:
         """A prompt about the same subject that the edit does not cover."""
@@ -179,7 +152,8 @@ class Examples:
         free = [text for text in rng.choice(group.sources) if text not in known]
         if not free:
             return self._other(rivals, known, asked)
-        return self._dressed(rng.choice(free), self._one(group.answers), name)
+        beside = self._beside(rivals, known)
+        return self._dressed(rng.choice(free), self._one(group.answers), name, beside)
 
 
 def _negated(asked: str) -> str | None:
@@ -187,12 +161,18 @@ def _negated(asked: str) -> str | None:
     return text if count else None
 
 
-def train(encoder: SentenceEncoder, data: Corpus, *, seed: int = 0) -> dict[str, Tensor]:
-    """The weights of a `Head` over the vectors of `encoder`, calibrated on relations left out."""
+def train(
+    encoder: SentenceEncoder, data: Corpus, known: Corpus, *, seed: int = 0
+) -> dict[str, Tensor]:
+    """The weights of a `Head` over the vectors of `encoder`, which learnt from `known`.
+
+    Calibrated on relations that neither has seen, for those are what users bring.
+    """
     drawn = Examples(data, encoder, random.Random(seed))
     examples = [e for _ in range(EXAMPLES // (1 + _NEGATIVES)) for e in drawn.draw()]
-    names = sorted({example.relation for example in examples})
-    aside = frozenset(random.Random(seed).sample(names, len(names) // _HELD_OUT))
+    named = {*known.relations, *(f"pair {data.pairs.index(pair)}" for pair in known.pairs)}
+    new = sorted({example.relation for example in examples} - named)
+    aside = frozenset(random.Random(seed).sample(new, len(new) // _HELD_OUT))
     vectors = _encoded(encoder, examples)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,5 +1,6 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) on every linear map of an encoder's blocks."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) on linear maps of a model's blocks."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -26,20 +27,26 @@ class LowRank(nn.Module):
         return torch.add(self.base(states), change, alpha=_SCALE)
 
 
-def low_rank(bert: nn.Module, start: Mapping[str, Tensor] | None = None) -> dict[str, LowRank]:
-    """Freeze `bert` and put a LowRank on every linear map of its blocks; by parameter name.
+def low_rank(
+    model: nn.Module,
+    start: Mapping[str, Tensor] | None = None,
+    *,
+    within: str = r"(.*\.)?layer\..*",
+    rank: int = RANK,
+) -> dict[str, LowRank]:
+    """Freeze `model`; put a LowRank on the linear maps whose name `within` matches; by parameter.
 
     `start` are the `factors` of earlier adapters to go on from.
     """
-    bert.requires_grad_(False)
+    model.requires_grad_(False)
     adapters = {}
-    for name, module in [*bert.named_modules()]:
-        if isinstance(module, nn.Linear) and ".layer." in f".{name}":
-            adapter = adapters[f"{name}.weight"] = LowRank(module, RANK)
+    for name, module in [*model.named_modules()]:
+        if isinstance(module, nn.Linear) and re.fullmatch(within, name):
+            adapter = adapters[f"{name}.weight"] = LowRank(module, rank)
             if start is not None:
                 adapter.down.data.copy_(start[f"{name}.weight.down"])
                 adapter.up.data.copy_(start[f"{name}.weight.up"] / _SCALE)
-            bert.set_submodule(name, adapter)
+            model.set_submodule(name, adapter)
     return adapters
 
 

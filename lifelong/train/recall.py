@@ -8,7 +8,7 @@ contrastive: each positive against all negatives of the batch (InfoNCE, van den 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lifelong.encoder import SentenceEncoder
-from lifelong.train.data import Corpus, overlapping
+from lifelong.train.data import Corpus, overlapping, spoken
+from lifelong.train.dress import Wardrobe, dress
 from lifelong.train.lora import factors, low_rank
 
 STEPS = 300
@@ -25,16 +26,21 @@ STEPS = 300
 _LEARNING_RATE = 5e-4
 _TEMPERATURE = 0.05
 _MAX_TOKENS = 48
+_TOGETHER = 32  # texts that pass the encoder at once
 _CLOSE = 0.6  # cosine from which an unnamed relation may be the same one: no negative
-_RELATIONS, _COMPLETIONS, _PAIRS = 26, 8, 12  # of a step
+_RELATIONS, _COMPLETIONS, _PAIRS = 15, 8, 12  # of a step; a rival comes with each relation
+_RIVALS = 6  # nearest relations, before training
 _WORDINGS = 3  # of a relation
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A wording of a batch, its relation, and the wordings that are no negatives of it."""
+    """A wording of a batch, also as it stands in a prompt, its relation, and the wordings that are
+    no negatives of it.
+    """
 
     text: str
+    said: str
     relation: str
     named: bool
     alike: frozenset[str]
@@ -49,6 +55,7 @@ def train(
     """
     rng = random.Random(seed)
     before = _encoded(encoder, data)
+    rivals = _rivals(data, before)
     bert = encoder.transformer
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -61,9 +68,9 @@ def train(
         bert.train()
         with Progress(transient=True) as progress:
             for _ in progress.track(range(steps), description="Training the encoder's adapter"):
-                batch = _draw(data, rng)
+                batch = _draw(data, rivals, rng)
                 with torch.autocast("cpu", torch.bfloat16):
-                    vectors = _embed(encoder, [drawn.text for drawn in batch])
+                    vectors = _embed(encoder, [drawn.said for drawn in batch])
                 loss = _contrast(vectors, batch, torch.stack([before[d.text] for d in batch]))
                 optimiser.zero_grad()
                 loss.backward()
@@ -73,25 +80,54 @@ def train(
     return factors(adapters)
 
 
-def _draw(data: Corpus, rng: random.Random) -> list[Drawn]:
+def _rivals(data: Corpus, vectors: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """The nearest relations of every one that are another one for sure."""
+    names = sorted(data.relations)
+    wordings = (sorted(data.relations[name].wordings) for name in names)
+    means = [torch.stack([vectors[text] for text in texts]).mean(0) for texts in wordings]
+    unit = F.normalize(torch.stack(means), dim=-1)
+    found = {}
+    for name, closeness in zip(names, unit @ unit.T, strict=True):
+        near, alike = (names[i] for i in closeness.argsort(descending=True)), overlapping(name)
+        found[name] = [other for other in near if other not in alike][:_RIVALS]
+    return found
+
+
+def _draw(data: Corpus, rivals: Mapping[str, Sequence[str]], rng: random.Random) -> list[Drawn]:
     names = rng.sample(sorted(data.relations), min(_RELATIONS, len(data.relations)))
+    names = list(dict.fromkeys(n for name in names for n in (name, rng.choice(rivals[name]))))
     completed = rng.sample(sorted(data.completions), min(_COMPLETIONS, len(data.completions)))
     pairs = rng.sample(range(len(data.pairs)), min(_PAIRS, len(data.pairs)))
     batch = []
     for group, some in ((data.relations, names), (data.completions, completed)):
         for name in some:
             wordings = sorted(group[name].wordings)
-            alike = data.relations[name].wordings
+            alike = data.relations[name].wordings | group[name].wordings
+            answer = rng.choice(group[name].answers or ("",))
+            wardrobe = Wardrobe(answer, spoken(name), data.plain)
             for text in rng.sample(wordings, min(_WORDINGS, len(wordings))):
-                batch.append(Drawn(text, name, True, alike))
+                batch.append(Drawn(text, dress(text, wardrobe, rng), name, True, alike))
     for at in pairs:
-        texts = frozenset(data.pairs[at][:2])
-        batch += [Drawn(text, f"pair {at}", False, texts) for text in sorted(texts)]
+        texts, wardrobe = frozenset(data.pairs[at][:2]), Wardrobe(plain=data.plain)
+        for text in sorted(texts):
+            batch.append(Drawn(text, dress(text, wardrobe, rng), f"pair {at}", False, texts))
     return batch
 
 
 def _embed(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
-    """Unit vectors (n, d): the mean over tokens, as the encoder itself pools."""
+    """Unit vectors (n, d): the mean over tokens, as the encoder itself pools.
+
+    Texts of a length go together, so that little is padded.
+    """
+    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+    parts = [
+        _pooled(encoder, [texts[at] for at in order[start : start + _TOGETHER]])
+        for start in range(0, len(order), _TOGETHER)
+    ]
+    return torch.cat(parts)[torch.tensor(order).argsort()]
+
+
+def _pooled(encoder: SentenceEncoder, texts: Sequence[str]) -> Tensor:
     inputs = encoder.tokenizer(
         list(texts), padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt"
     ).to(encoder.transformer.device)

@@ -18,10 +18,11 @@ def write(data: Path, out: Path, *, name: str = "minilm", seed: int = 0) -> None
     folder = resolve(name)
     encoder = SentenceEncoder(folder)
     made_for, texts = encoder.fingerprint, corpus(data)
-    factors = recall.train(encoder, texts, seed=seed)
+    known = texts.part(seed)
+    factors = recall.train(encoder, known, seed=seed)
     encoder = SentenceEncoder(folder)
     encoder.adapt(factors)
-    weights = head.train(encoder, texts, seed=seed)
+    weights = head.train(encoder, texts, known, seed=seed)
     save_file(
         {**factors, **{f"{HEAD}{key}": tensor for key, tensor in weights.items()}},
         out,

@@ -38,6 +38,7 @@ from lifelong.lm import LM
 from lifelong.match import contains, says
 from lifelong.methods import Method
 from lifelong.methods.ike import Ike
+from lifelong.methods.kaft import Kaft
 from lifelong.methods.serac import Serac
 from lifelong.models import load_model
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left
@@ -51,6 +52,8 @@ VARIANTS: dict[str, Method] = {  # what can be compared
     "contrastive": Serac(held=False, contrast=0.5),
     "ike": Ike(),
     "ike, free": Ike(held=False),
+    "kaft": Kaft(),
+    "kaft, free": Kaft(held=False),
 }
 DATA = Path(__file__).parents[2] / "../shared/data"
 TOKENS = {"chat": 48, "completion": 16}

@@ -259,6 +259,11 @@ def promote(journal: Journal, packs: Path, chance: random.Random) -> None:
         journal.promote(edit.id, chance.choice(["author", "tenant", "everyone"]))
 
 
+def carry(journal: Journal, packs: Path, chance: random.Random) -> None:
+    live = [edit.id for edit in journal.live()]
+    journal.carry(chance.sample(live, min(2, len(live))), HINT)
+
+
 def erase(journal: Journal, packs: Path, chance: random.Random) -> None:
     journal.erase([edit.id for edit in one_of(journal, chance, "live", "retired")])
 
@@ -284,6 +289,7 @@ WORK: list[Callable[[Journal, Path, random.Random], None]] = [
     redo,
     decide,
     promote,
+    carry,
     erase,
     import_,
     note,

@@ -1,4 +1,4 @@
-"""What the scope classifier lets through, at the threshold in use and along the curve.
+"""What the scope classifier lets through (less contraries), where it fires and along the curve.
 
     python tests/benchmarks/scope_curve.py [DATA]
 
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from lifelong.contrary import contrary
 from lifelong.encoder import load_encoder
 from lifelong.router import FIRES
 from lifelong.scope import scope_for
@@ -42,7 +43,12 @@ def main(data: Path = DATA) -> None:
         vectors = dict(zip(texts, encoder.encode(texts), strict=True))
         same_scores, other_scores = (
             np.array(
-                [scope.score(vectors[b], vectors[a][None], [t], masked=True)[0] for a, b, t in some]
+                [
+                    0.0
+                    if contrary(a, b)
+                    else scope.score(vectors[b], vectors[a][None], [t], masked=True)[0]
+                    for a, b, t in some
+                ]
             )
             for some in (same, other)
         )

@@ -81,6 +81,17 @@ class JournalMachine(RuleBasedStateMachine):
         assert self.journal.restore(id, supersedes=over).status in STANDING
         self.remember()
 
+    @rule(data=st.data())
+    def carry(self, data: st.DataObject) -> None:
+        live = self.journal.live()
+        some = [edit for edit in live if data.draw(st.booleans())]
+        before = self.statuses(), self.journal.rose(edit.id for edit in live)
+        self.journal.carry([edit.id for edit in some], Hint("ike", tuple(e.prompt for e in some)))
+        assert (self.statuses(), self.journal.rose(edit.id for edit in live)) == before
+        self.remember()
+        moved = {id: p for p in self.journal.patches() for id in p.edits}
+        assert all(moved[edit.id].patch.method == "ike" for edit in some)
+
     @rule()
     def reopen(self) -> None:
         before = self.journal.edits()

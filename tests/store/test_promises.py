@@ -187,5 +187,5 @@ def test_11_a_migration_keeps_a_backup(
 
 
 def test_12_another_base_model_is_refused(path: Path, journal: Journal) -> None:
-    with pytest.raises(WrongBase, match="lifelong rebase --model NEW"):
+    with pytest.raises(WrongBase, match="lifelong rebase OLD --store NEW"):
         Journal.open(path, model="m2", encoder="e1")

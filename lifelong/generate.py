@@ -127,6 +127,20 @@ def generate(request: Request, conditions: Sequence[Condition | None]) -> Output
     return _apart(request, conditions)
 
 
+def alone(
+    request: Request, condition: Condition | None
+) -> tuple[torch.Tensor, LogitsProcessorList]:
+    """For who chooses token by token: the ids (T,) that a row reads, and what narrows its choices.
+
+    `request` is that row alone (B = 1).
+    """
+    if condition is None:
+        return _own_ids(request, 0), LogitsProcessorList()
+    ids = _prompt_ids(request, 0, condition)
+    contrast = [_Contrast(request, [(0, condition)], len(ids))] if condition.contrast else []
+    return ids, LogitsProcessorList([*contrast, _saying(request, [condition], len(ids))])
+
+
 def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Output:
     """One run on the caller's prompt: the target is said, but nothing is told beforehand."""
     saying = _saying(request, conditions, request.input_ids.shape[1])

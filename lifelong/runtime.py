@@ -29,6 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
 from lifelong.asking import Told, Until, asking, remembered
+from lifelong.batching import Batching
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
 from lifelong.encoder import Encoder, load_encoder
@@ -461,7 +462,7 @@ class EditableModel(_Model):
             self._catch_up()
         return edit
 
-    def approve(self, id: int, target: str | None = None) -> Edit:
+    def approve(self, id: int, target: str | None = None, *, reason: str = "") -> Edit:
         """An edit that waits goes live; a complaint does by the right answer, as a new edit.
 
         Raises UnknownEdit, NotWaiting, BadEdit, StoreError, and for a complaint as `edit` does.
@@ -470,7 +471,7 @@ class EditableModel(_Model):
         if waiting.status != "proposed":
             if target is not None:
                 raise BadEdit(f"Edit {id} has a target.", "Reject it, and make another edit.")
-            return self._step(id, lambda journal: journal.approve(id))
+            return self._step(id, lambda journal: journal.approve(id, reason=reason))
         if target is None:
             raise BadEdit(f"Edit {id} is a complaint.", "Give the right answer as `target`.")
         (made,) = self.edit_many([replace(waiting, target=target, key=None)])
@@ -481,7 +482,7 @@ class EditableModel(_Model):
         """An edit that waits shall not go live. Raises UnknownEdit, NotWaiting, StoreError."""
         return self._step(id, lambda journal: journal.reject(id, reason=reason))
 
-    def promote(self, id: int, reach: Reach) -> Edit:
+    def promote(self, id: int, reach: Reach, *, reason: str = "") -> Edit:
         """The edit is for its author only, for his tenant, or for everyone.
 
         It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus, TooWide,
@@ -491,7 +492,7 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
         if reach != "everyone" and id in self._session.router.in_weights:
             raise TooWide(f"Edit {id} is in the weights, for everyone.", "Release it first.")
-        return self._step(id, lambda journal: journal.promote(id, reach))
+        return self._step(id, lambda journal: journal.promote(id, reach, reason=reason))
 
     def consolidate(
         self,
@@ -601,21 +602,21 @@ class EditableModel(_Model):
         """The facts for reference, by id."""
         return self._session.journal.facts()
 
-    def undo(self, id: int) -> Edit:
+    def undo(self, id: int, *, reason: str = "") -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
         What was written because it follows from the edit goes, too; `redo` brings all of it back.
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        self._retire(id)
+        self._retire(id, reason=reason)
         return self.get(id)
 
-    def redo(self, id: int) -> Edit:
+    def redo(self, id: int, *, reason: str = "") -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
 
         Raises UnknownEdit, NotRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.restore(id))
+        return self._step(id, lambda journal: journal.restore(id, reason=reason))
 
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
@@ -677,7 +678,7 @@ class EditableModel(_Model):
         Raises NoChatTemplate, MessagesRefused.
         """
         kwargs = {"max_new_tokens": max_new_tokens, **generate_kwargs}
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.stream(messages, **kwargs) if stream else view.chat(messages, **kwargs)
 
     def complete(
@@ -690,7 +691,7 @@ class EditableModel(_Model):
         **generate_kwargs: Any,
     ) -> Answer:
         """The raw continuation of `text`, without a chat template."""
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
 
     def generate(
@@ -712,14 +713,30 @@ class EditableModel(_Model):
             kwargs["generation_config"] = generation_config
         if ids is None:
             return self._generate(**kwargs)
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
 
     def explain(
         self, prompt: Messages, *, user_id: str | None = None, tenant: str | None = None
     ) -> Route:
         """Which edits shape the answer to `prompt` (`hits`), and which nearly would (`near`)."""
-        return self._view_of(user_id, tenant).explain(prompt)
+        return self.view(user_id, tenant).explain(prompt)
+
+    def view(
+        self, user_id: str | None = None, tenant: str | None = None, *, edits: bool = True
+    ) -> View:
+        """What answers this asker, whatever the epoch; the base model without `edits`."""
+        s, off = self._session, not edits or id(self) in _off.get()
+        asker, state = Audience(user_id, tenant), BASE if off else None
+        route = self._route_nowhere if off else partial(self._route, asker=asker)
+        refer = partial(self._referred, asker=asker)
+        generate = self._generating(state, chat=True)
+        return View(s.lm, generate, route, s.methods, refer, state)
+
+    def batching(self, most: int = 16) -> Batching:
+        """Answers up to `most` requests at once, token by token, in a thread; to be closed."""
+        s = self._session
+        return Batching(s.lm, s.weights, busy=s.turns.chat, most=most)
 
     @contextmanager
     def disable_edits(self) -> Iterator[Self]:
@@ -747,7 +764,7 @@ class EditableModel(_Model):
             return asking(lambda told: hops.route(questions, asker, told), self._ask)
 
         refer = partial(router.referred, asker=asker)
-        return View(s.lm, self._generating(then), route, s.methods, refer)
+        return View(s.lm, self._generating(then), route, s.methods, refer, then)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -775,6 +792,11 @@ class EditableModel(_Model):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that prompts are read and written with."""
         return self._session.lm.tokenizer
+
+    @property
+    def journal(self) -> Journal:
+        """All that was ever said, by whomever: for the keeper of the store, never for users."""
+        return self._session.journal
 
     @property
     def epoch(self) -> int:
@@ -818,17 +840,6 @@ class EditableModel(_Model):
         return waiting(self._session.journal, Audience(user_id, tenant))
 
     # -- within ----------------------------------------------------------------------------------
-
-    @property
-    def _view(self) -> View:
-        return self._view_of()
-
-    def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
-        asker = Audience(user_id, tenant)
-        s, off = self._session, id(self) in _off.get()
-        generate = self._generating(BASE if off else None, chat=True)
-        route, refer = partial(self._route, asker=asker), partial(self._referred, asker=asker)
-        return View(s.lm, generate, route, s.methods, refer)
 
     @property
     def _generate(self) -> Generate:

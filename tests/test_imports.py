@@ -18,11 +18,11 @@ lifelong.feed lifelong.match lifelong.refer lifelong.extract lifelong.choose
 lifelong.prompt lifelong.phrase lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
 lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
-lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved lifelong.ordinary
-lifelong.perplexity lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms
-lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
+lifelong.batching lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved
+lifelong.ordinary lifelong.perplexity lifelong.monitor lifelong.consolidate lifelong.rebase
+lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
 lifelong.evaluate lifelong
-lifelong.server lifelong.cli
+lifelong.serve lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}
 HEAVY = {"torch", "transformers", "sentence_transformers"}

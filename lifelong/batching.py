@@ -4,8 +4,8 @@
        ▲                  └── a row leaves at its end, its limit, a stop string, or unheard
     one that wants other terms waits until the batch is empty, and so do those behind it
 
-Terms are the state of the weights and an adapter. Each row has its own route, prompt, limit and random draws: what is edited meanwhile changes the
-next request, never a running one.
+Terms are the state of the weights and an adapter. Each row has its own route, prompt, limit and
+random draws: what is edited meanwhile changes the next request, never a running one.
 """
 
 import logging

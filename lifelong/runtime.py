@@ -726,12 +726,11 @@ class EditableModel(_Model):
         self, user_id: str | None = None, tenant: str | None = None, *, edits: bool = True
     ) -> View:
         """What answers this asker, whatever the epoch; the base model without `edits`."""
-        s, off = self._session, not edits or id(self) in _off.get()
-        asker, state = Audience(user_id, tenant), BASE if off else None
+        s, asker = self._session, Audience(user_id, tenant)
+        off = not edits or id(self) in _off.get()
+        state, refer = BASE if off else None, partial(self._referred, asker=asker)
         route = self._route_nowhere if off else partial(self._route, asker=asker)
-        refer = partial(self._referred, asker=asker)
-        generate = self._generating(state, chat=True)
-        return View(s.lm, generate, route, s.methods, refer, state)
+        return View(s.lm, self._generating(state, chat=True), route, s.methods, refer, state)
 
     def batching(self, most: int = 16) -> Batching:
         """Answers up to `most` requests at once, token by token, in a thread; to be closed."""

@@ -110,9 +110,7 @@ class JournalMachine(RuleBasedStateMachine):
     def views_agree(self) -> None:
         live = [e.id for e in self.journal.live()]
         assert self.journal.vectors()[0].tolist() == live
-        patches = (
-            self.journal.patches()
-        )  # a carried edit stands in a later one than its number says
+        patches = self.journal.patches()  # a carried edit is in a later one
         assert sorted(id for patch in patches for id in patch.live) == live
         assert [patch.id for patch in patches] == sorted(patch.id for patch in patches)
 

@@ -79,11 +79,13 @@ def edit(
         _show_ripple(setup, made)
         return
     others = [other for other in along if follows(other, made)]
-    data = {"id": made.id, "epoch": made.epoch, "status": made.status}
+    data: dict[str, Any] = {"id": made.id, "epoch": made.epoch, "status": made.status}
     understood = "" if target else f": {made.prompt} -> {made.target}"
     said = [f"Edit {other.id} is {other.status}." for other in others]
     said = [f"Edit {made.id} is {made.status}{understood or '.'}", *said]
-    setup.show(data | {"along": [other.id for other in others]}, "\n".join(said))
+    if ripple == "apply":
+        data["along"] = [other.id for other in others]
+    setup.show(data, "\n".join(said))
 
 
 def undo(setup: Setup, id: Id) -> None:

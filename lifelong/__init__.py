@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from lifelong.lm import LM
     from lifelong.methods import METHODS, Method
+    from lifelong.ripple import Consequence, Ripple
     from lifelong.router import Hit, Route
     from lifelong.runtime import EditableModel
     from lifelong.view import Answer, Stream, View
@@ -39,6 +40,7 @@ __all__ = [
     "ByModel",
     "Conflict",
     "Conflicting",
+    "Consequence",
     "Consolidation",
     "EditRefused",
     "EditableModel",
@@ -49,6 +51,7 @@ __all__ = [
     "ModelError",
     "Monitoring",
     "NoChatTemplate",
+    "Ripple",
     "Route",
     "Stream",
     "TextTooLong",
@@ -58,7 +61,7 @@ __all__ = [
 
 # of these names, light to heavy
 _HOMES = (
-    *("errors", "lm", "choose", "methods", "router", "conflicts", "view", "consolidate"),
+    *("errors", "lm", "choose", "methods", "router", "conflicts", "ripple", "view", "consolidate"),
     *("alarms", "watch", "runtime"),
 )
 

@@ -156,3 +156,15 @@ class EmptyDataset(BadDataset):
 
 class BadFact(LifelongError):
     """A row of a fact base that says nothing plain; it was left out."""
+
+
+class Busy(LifelongError):
+    """More is asked at once than can be answered; later it may be."""
+
+
+class EmptyPrompt(LifelongError):
+    """There is nothing to read, so nothing to go on from."""
+
+
+class PromptTooLong(LifelongError):
+    """A prompt and the longest reply to it are more than the model reads at once."""

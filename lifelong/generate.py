@@ -62,7 +62,7 @@ class Request:
 
     def run(self, **kwargs: Any) -> Output:
         """The model's own reply to the caller's own batch, with the slots of its rows filled."""
-        with _filled(self):
+        with filling(self.lm, self.slots, self.read):
             out = self.base(self.input_ids, attention_mask=self.attention_mask, **kwargs)
         for cache in (kwargs.get("past_key_values"), getattr(out, "past_key_values", None)):
             if cache is not None and (ids := {slot.edit for slot in self.slots if slot}):
@@ -154,19 +154,36 @@ def generate(request: Request, conditions: Sequence[Condition | None]) -> Output
 
 
 @contextmanager
-def _filled(request: Request) -> Iterator[None]:
+def filling(lm: LM, slots: Sequence[Slot | None], read: torch.Tensor) -> Iterator[None]:
+    """While a batch is run, each row has what its slot puts in at the end of its prompt.
+
+    `read` (B, T) says which ids of the batch belong to a prompt.
+    """
     values: dict[nn.Module, dict[int, torch.Tensor]] = {}
-    for row, slot in enumerate(request.slots):
+    for row, slot in enumerate(slots):
         if slot is not None:
-            module = request.lm.model.get_submodule(slot.module)
+            module = lm.model.get_submodule(slot.module)
             values.setdefault(module, {})[row] = torch.from_numpy(slot.value)
     if not values:
         yield
         return
-    places = torch.arange(request.read.shape[1], device=request.read.device)
-    last = (request.read * places).argmax(1).tolist()
-    with placing(request.lm.model.base_model, values, last):
+    places = torch.arange(read.shape[1], device=read.device)
+    with placing(lm.model.base_model, values, (read * places).argmax(1).tolist()):
         yield
+
+
+def alone(
+    request: Request, condition: Condition | None
+) -> tuple[torch.Tensor, LogitsProcessorList]:
+    """For who chooses token by token: the ids (T,) that a row reads, and what narrows its choices.
+
+    `request` is that row alone (B = 1).
+    """
+    if condition is None:
+        return _own_ids(request, 0), LogitsProcessorList()
+    ids = _prompt_ids(request, 0, condition)
+    contrast = [_Contrast(request, [(0, condition)], len(ids))] if condition.contrast else []
+    return ids, LogitsProcessorList([*contrast, _saying(request, [condition], len(ids))])
 
 
 def _in_place(request: Request, conditions: Sequence[Condition | None]) -> Output:

@@ -17,10 +17,12 @@ none of the edits' business, and cost nothing.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
+from itertools import islice
 
+from lifelong.asking import BASE, Told, Until, Untold, each
 from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
 from lifelong.methods.serac import Serac
@@ -28,8 +30,6 @@ from lifelong.prompt import Hop
 from lifelong.router import EVERYONE, UNSENSED, Hit, Route, Router
 from lifelong.subject import focus, masked, normalise, subject_key, words
 from store import Audience, Edit, Reference
-
-BASE = "base model"  # the source of a hop that it was asked for
 
 FIRES = 0.4  # cosine from which a chain says what was asked
 MARGIN = 0.03  # by which it must do so better than any single hop
@@ -43,8 +43,9 @@ _BEAM = 8  # chains of one length that are gone on with
 _LIKELY = 4  # of its wordings that are tried after a chain
 _PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
+_LOOKED = 1024  # edits, and facts, among which those are looked for
 _NAME_WORDS = 6
-_NAME_ENDS = re.compile(r"[.,;:\n()?!]")
+_NAME_ENDS = re.compile(r"[,;:\n()?!]|(?<=[^\W_]{3})\.")  # a stop behind "St" or "J" ends none
 _MANY = 64  # edits and facts of one place that are looked through for a way on
 _SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
 
@@ -57,8 +58,6 @@ _COPULA = re.compile(r" (?:is|was|are|were)$")
 _FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
 
 Place = tuple[str, ...]  # the key of an entity
-Told = Mapping[str, str] | None
-Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,67 +91,41 @@ class _Chain:
         return self.score, sum(step.hit is not None for step in self.steps)
 
 
-class Untold(Exception):
-    """The base model is to be asked these first."""
-
-    def __init__(self, statements: Sequence[str]) -> None:
-        super().__init__(statements)
-        self.statements = statements
-
-
-def asking(route: Callable[[Mapping[str, str]], list[Route]], ask: Ask) -> list[Route]:
-    """What `route` decides, once it is told what it wants to know of the base model.
-
-    So the model is asked while nothing is locked.
-    """
-    told: dict[str, str] = {}
-    while True:
-        try:
-            return route(told)
-        except Untold as wanted:
-            told |= {statement: ask(statement) for statement in wanted.statements}
-
-
 class Hops:
     """Routes questions among live edits, and along chains of edits and facts."""
+
+    until = Until(_NAME_ENDS, 10)
 
     def __init__(self, router: Router, encoder: Encoder, facts: FactBase) -> None:
         self.facts = facts
         self._router = router
         self._encoder = encoder
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
+        self._clauses: Mapping[tuple[str, str | None], str] = {}  # that were read for it
 
     def route(
         self,
         questions: Sequence[str],
         asker: Audience = EVERYONE,
-        told: Told = None,
+        told: Told | None = None,
         sensed: Mapping[str, Vectors] = UNSENSED,
     ) -> list[Route]:
         """A route a question: the router's, or a chain where the question holds more than that.
 
         `told` has what the base model says to statements; None: nothing is asked of it. Raises
-        Untold for what is not among them; see `asking`. `sensed` as in `Router.route`.
+        Untold for what is not among them; see `asking.py`. `sensed` as in `Router.route`.
         """
-        routes, untold = list[Route](), list[str]()
-        plain = self._router.route(questions, asker, sensed)
-        for question, route in zip(questions, plain, strict=True):
-            try:
-                routes.append(self._further(question, route, asker, told))
-            except Untold as wanted:
-                untold += wanted.statements
-        if untold:
-            raise Untold(untold)
-        return routes
+        asked = zip(questions, self._router.route(questions, asker, sensed), strict=True)
+        return each(asked, lambda pair: self._further(*pair, asker, told))
 
-    def _further(self, question: str, route: Route, asker: Audience, told: Told) -> Route:
-        if any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits):
+    def _further(self, question: str, route: Route, asker: Audience, told: Told | None) -> Route:
+        if _is_taught(question, route):
             return route
         starts = self._starts(question, asker)
         leading = any(self._leads_on(start.place, asker) for start in starts)
         chains = self._explored(starts, asker) if leading else []
         best = _best(chains, FIRES)
-        if best is None and told is not None and not any(hit.score > _SURE for hit in route.hits):
+        if best is None and told is not None and not covers(question, route):
             plan = self._plan(starts, chains, asker)
             best = self._carried_out(plan, told, asker) if plan else None
         if best is None:
@@ -214,11 +187,8 @@ class Hops:
         """What edits say of the place, and what facts say that no edit says otherwise."""
         (asked,) = self._encoder.encode([chain.asked])
         hits = self._router.nearest(asked, chain.place, asker, _WIDTH)
-        edited = [_Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit) for hit in hits]
-        facts = [
-            _Step(_hop(fact, f"fact {fact.id}"), _clause(fact), None)
-            for fact in self.facts.about(chain.place)
-        ]
+        edited = [_of_edit(hit) for hit in hits]
+        facts = [_of_fact(fact) for fact in self.facts.about(chain.place)]
         return [*edited, *self._open(facts, edited, asked)]
 
     def _open(self, facts: Sequence[_Step], edited: Sequence[_Step], asked: Vectors) -> list[_Step]:
@@ -275,7 +245,7 @@ class Hops:
             ]
         return [*single, *self._scored(plans)]
 
-    def _carried_out(self, plan: _Chain, told: Mapping[str, str], asker: Audience) -> _Chain | None:
+    def _carried_out(self, plan: _Chain, told: Told, asker: Audience) -> _Chain | None:
         """Go on from what the base model says, if that was the plan. Raises Untold."""
         at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
         clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
@@ -306,15 +276,28 @@ class Hops:
         return [wordings[at] for at in scores.argsort(kind="stable")[::-1][:_LIKELY]]
 
     def _wordings(self, asker: Audience) -> list[_Step]:
-        """The commonest ways in which the edits and facts that `asker` sees ask, a step each."""
+        """The commonest ways in which late edits, and facts, that `asker` sees ask: a step each."""
         as_of = (self._router.epoch, asker, self.facts)
         if self._common[0] != as_of:
-            steps = [_step(Hit(edit, "", 0.0)) for edit in self._router.seen(asker)]
-            steps += [_Step(_hop(fact, BASE), _clause(fact), None) for fact in self.facts]
-            linked = {step.clause: step for step in steps[::-1] if _THIS.search(step.clause)}
-            counts = Counter(step.clause for step in steps if step.clause in linked)
-            self._common = as_of, [linked[clause] for clause, _ in counts.most_common(_COMMON)]
+            edits = self._router.newest(asker, _LOOKED)
+            known: list[Edit | Reference] = [*edits, *islice(self.facts, _LOOKED)]
+            names = [(one.prompt, one.subject) for one in known]
+            read = {name: self._clauses.get(name) or _clause(*name) for name in names}
+            asks = [read[name] for name in names]
+            counts = Counter(clause for clause in asks if _THIS.search(clause))
+            of = dict(zip(reversed(asks), reversed(known), strict=True))
+            common = [_wording(of[clause]) for clause, _ in counts.most_common(_COMMON)]
+            self._clauses, self._common = read, (as_of, common)
         return self._common[1]
+
+
+def covers(question: str, route: Route) -> bool:
+    """Do the hits leave nothing of the question to ask?"""
+    return _is_taught(question, route) or any(hit.score > _SURE for hit in route.hits)
+
+
+def _is_taught(question: str, route: Route) -> bool:
+    return any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits)
 
 
 def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
@@ -344,6 +327,13 @@ def compose(clauses: Sequence[str]) -> str:
     return _about(clauses[-1], said)
 
 
+def composition(edits: Sequence[Edit]) -> str:
+    """What a chain of edits says, as a statement about the first one's subject, up to its end."""
+    return _about(
+        compose([_clause(edit.prompt, edit.subject) for edit in edits]), edits[0].subject or ""
+    )
+
+
 def conclusion(route: Route) -> tuple[Edit, str]:
     """The edit that a route's chain amounts to, and what there is to know for it.
 
@@ -367,21 +357,32 @@ def _phrase(clause: str) -> str:
     return f"what {said}" if said.startswith("this ") else _COPULA.sub("", said)
 
 
-def _step(hit: Hit) -> _Step:
-    return _Step(_hop(hit.edit, f"edit {hit.id}"), _clause(hit.edit), hit)
+def _of_edit(hit: Hit) -> _Step:
+    return _step(hit.edit, f"edit {hit.id}", hit)
 
 
-def _hop(known: Edit | Reference, source: str) -> Hop:
-    relation = " ".join(_told(_clause(known)))
-    return Hop(known.subject or "", known.prompt, relation, known.target, source)
+def _of_fact(fact: Reference) -> _Step:
+    return _step(fact, f"fact {fact.id}", None)
 
 
-def _clause(known: Edit | Reference) -> str:
+def _wording(known: Edit | Reference) -> _Step:
+    """A step that asks as an edit or a fact does; its edit has no score yet."""
+    return _of_edit(Hit(known, "", 0.0)) if isinstance(known, Edit) else _of_fact(known)
+
+
+def _step(known: Edit | Reference, source: str, hit: Hit | None) -> _Step:
+    clause = _clause(known.prompt, known.subject)
+    relation = " ".join(_told(clause))
+    hop = Hop(known.subject or "", known.prompt, relation, known.target, source)
+    return _Step(hop, clause, hit)
+
+
+def _clause(prompt: str, subject: str | None) -> str:
     """How an edit or a fact asks, its subject masked."""
-    clause = masked(known.prompt, known.subject) if known.subject else None
+    clause = masked(prompt, subject) if subject else None
     if clause is None or not _told(clause):  # not mentioned, or cut off at a point in its name
-        clause = known.prompt.replace(known.subject or "", "this") if known.subject else ""
-    return _plain(clause or known.prompt)
+        clause = prompt.replace(subject, "this") if subject else ""
+    return _plain(clause or prompt)
 
 
 def _plain(clause: str) -> str:

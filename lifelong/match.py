@@ -13,10 +13,13 @@ SHORT = 3  # characters under which a target must be the whole reply
 
 
 def contains(reply: str, target: str) -> bool:
-    """Is `target` a run of whole words in `reply` (the whole reply, where it is very short)?"""
+    """Is `target` a run of whole words in `reply` (the whole reply, where it is very short)?
+
+    A target without words (a flag among a country's names) is in none, not even an empty one.
+    """
     wanted = normalise(target)
     if len(wanted) < SHORT:
-        return normalise(reply) == wanted
+        return normalise(reply) == wanted != ""
     return f" {wanted} " in f" {normalise(reply)} "
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lifelong.errors import AlreadyTaught, BadEdit, TextTooLong, TooWide
-from lifelong.fact import Fact, contradict, facts, implied, same_fact
+from lifelong.fact import Fact, claims, contradict, same_fact
 from lifelong.lm import LM
 from lifelong.methods import METHODS, WeightMethod
 from lifelong.subject import extract, normalise, visible
@@ -82,7 +82,7 @@ def refuse_rivals(edits: Sequence[Edit]) -> None:
     """Two edits of one batch, for one audience, may not contradict each other. Raises BadEdit."""
     saying: dict[tuple[Audience, Fact], list[Edit]] = {}
     for edit in edits:
-        for fact in facts(edit) | implied(edit):
+        for fact in claims(edit):
             others = saying.setdefault((edit.audience, fact), [])
             if any(contradict(edit, other) for other in others):
                 raise BadEdit(

@@ -1,7 +1,8 @@
-"""What a relation says about the way back: a small table, of relations that corrections are about.
+"""What a relation says about others: small tables, of relations that corrections are about.
 
 `mother` of a child is the `child` of a mother; a work has one `creator`, a mother may have several
-children. A relation that is not in the table has no way back, and contradicts nothing but itself.
+children; the mother of one's mother is one's `maternal grandmother`. To know another rule, add a
+line. A relation that is in no table has no way back, and contradicts nothing but itself.
 """
 
 import re
@@ -41,11 +42,24 @@ _BACK = (
     ("subordinate", "reports to"),
 )
 
+# (relation, another from where it leads, what both together are)
+_COMPOSED = (
+    ("mother", "mother", "maternal grandmother"),
+    ("mother", "father", "maternal grandfather"),
+    ("father", "mother", "paternal grandmother"),
+    ("father", "father", "paternal grandfather"),
+    ("capital of", "located in", "located in"),
+    ("located in", "located in", "located in"),
+    ("part of", "part of", "part of"),
+    ("subclass of", "subclass of", "subclass of"),
+)
+
 # Of these a subject has one value, so a second one contradicts the first.
 _SINGLE = frozenset(
     """mother|father|spouse|creator|author|composer|director|ceo|chairperson|president
     |prime minister|mayor|head|owner|capital|capital of|successor|predecessor|followed by|follows
-    |parent company""".replace("\n    ", "").split("|")
+    |parent company|maternal grandmother|maternal grandfather|paternal grandmother
+    |paternal grandfather""".replace("\n    ", "").split("|")
 )
 
 # What leads upwards in one of these never comes back to where it began.
@@ -55,6 +69,7 @@ _ORDERS = frozenset(
     |subordinate|reports to|subclass of""".replace("\n    ", "").split("|")
 )
 
+_VERBS = frozenset({"contains", "follows", "reports to"})
 _WRITTEN = {"creater": "creator", "advisor": "doctoral advisor", "chief executive": "ceo"}
 _PLAIN = re.compile(
     r"(?:who|what) (?:is|was) (?:the )?(?P<asked>[\w ]+?) of this"
@@ -77,6 +92,28 @@ def back(relation: str) -> frozenset[str]:
     """The relations that lead back along `relation`; none where the table knows none."""
     ways = {b for a, b in _BACK if a == relation} | {a for a, b in _BACK if b == relation}
     return frozenset(ways)
+
+
+def inverse(relation: str) -> str | None:
+    """The relation that leads back, where it is the only one: a child has a mother or a father."""
+    ways = back(relation)
+    return next(iter(ways)) if len(ways) == 1 else None
+
+
+def composed(first: str, then: str) -> str | None:
+    """What `then` of whom `first` leads to is called."""
+    return next((name for a, b, name in _COMPOSED if (a, b) == (first, then)), None)
+
+
+def statement(subject: str, relation: str) -> str:
+    """It is said of the subject, up to the object: "The mother of Ann is", "Bo is the ceo of"."""
+    if relation in _VERBS:
+        return f"{subject} {relation}"
+    if relation.endswith((" in", " by")) or relation == "part of":
+        return f"{subject} is {relation}"
+    if relation.endswith(" of"):
+        return f"{subject} is the {relation}"
+    return f"The {relation} of {subject} is"
 
 
 def is_single(relation: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from lifelong.codebook import Books
 from lifelong.contrary import contrary
 from lifelong.encoder import Encoder, Vectors
-from lifelong.fact import same_fact
+from lifelong.fact import facts, same_fact
 from lifelong.gates import GATES, Gate, gate_of, gated
 from lifelong.kept import MOST, Kept
 from lifelong.phrase import denies, plea
@@ -207,9 +207,9 @@ class Router:
         found = self._ruled(dict(self._index.search(query, most, among)), asker)
         return self._hits(found)
 
-    def seen(self, asker: Audience) -> list[Edit]:
-        """The live edits that `asker` sees."""
-        return self._edits(self.standing.live(asker.levels))
+    def newest(self, asker: Audience, most: int) -> list[Edit]:
+        """The live edits that `asker` sees, so many of them, those that came last first."""
+        return self._edits(self.standing.live(asker.levels)[-most:])[::-1]
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""
@@ -267,8 +267,8 @@ class Router:
         return {
             id
             for level in asker.levels
-            for id in self.standing.saying(fact, level)
-            if self.standing.is_live(id)
+            for id, edit in self.standing.edits(self.standing.saying(fact, level)).items()
+            if self.standing.is_live(id) and fact in facts(edit)
         }
 
     def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[_Question]:

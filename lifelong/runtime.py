@@ -28,6 +28,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
+from lifelong.asking import Told, Until, asking, remembered
+from lifelong.batching import Batching
 from lifelong.codebook import states
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
@@ -37,18 +39,21 @@ from lifelong.export import FORMATS, adapter
 from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output, check_cache
-from lifelong.hops import Hops, asking
+from lifelong.hops import Hops
 from lifelong.lm import LM
 from lifelong.match import matching
+from lifelong.mello import Mello
 from lifelong.methods import METHODS, Method, SideMethod, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.prompt import Prompt
 from lifelong.rebase import Moved, move
+from lifelong.ripple import Ripple, Rippling
+from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import settle, waiting
+from lifelong.standing import retire, settle, waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View, never
 from lifelong.watch import Check, Monitoring, Turns, Watch
 from lifelong.weights import BASE, Key, State, Weights
@@ -85,12 +90,13 @@ References = list[Reference]
 
 T = TypeVar("T")
 OnConflict = Literal["supersede", "reject", "review"]
+Multihop = Literal["hops", "mello"]
 
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
 GATE = Gate()
 
-_NAME_TOKENS = 10  # that the base model may need to say what a hop leads to
+_FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
@@ -105,7 +111,6 @@ class _Session:
     scope: ScopeClassifier
     journal: Journal
     router: Router
-    hops: Hops
     weights: Weights
     method: str
     methods: Mapping[str, Method]
@@ -113,7 +118,8 @@ class _Session:
     written: list[int] = field(default_factory=list)  # the edits that are in the weights
     seen: int | None = None  # the journal's data version that the router is in step with
     stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
-    multihop: bool = False
+    hops: Hops | Mello | None = None  # what follows questions that hold more than one fact
+    say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
     check: Check = field(init=False)
     watch: Watch | None = None
     turns: Turns = field(default_factory=Turns)
@@ -131,7 +137,8 @@ class EditableModel(_Model):
         encoder: a name, hub id or folder of a sentence encoder, or an `Encoder`.
         method: how edits are made unless `edit` is told otherwise.
         methods: the table of methods, where one is to have other options than usual.
-        multihop: whether questions that follow from several edits and facts are answered, too.
+        multihop: whether questions that follow from several edits are answered, too: by `hops`
+            (True) or, to compare with, by `mello`.
         monitor: when readings are taken unasked, what is alarming, what is done then.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
@@ -158,12 +165,12 @@ class EditableModel(_Model):
         encoder: str | Encoder = "minilm",
         method: str = "serac",
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
-            self._session.multihop = multihop
+            self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
         except BaseException:
             EditableModel.close(self)
@@ -178,7 +185,7 @@ class EditableModel(_Model):
         encoder: str | Encoder | None = None,
         method: str | None = None,
         methods: Mapping[str, Method] = METHODS,
-        multihop: bool = False,
+        multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
         **load: Any,
     ) -> Self:
@@ -277,7 +284,22 @@ class EditableModel(_Model):
 
     # -- correcting ------------------------------------------------------------------------------
 
+    @overload
     def edit(
+        self, prompt: str, target: str | None = ..., *, ripple: Literal["report"], **said: Any
+    ) -> Ripple: ...
+
+    @overload
+    def edit(
+        self,
+        prompt: str,
+        target: str | None = ...,
+        *,
+        ripple: Literal["apply"] | None = ...,
+        **said: Any,
+    ) -> Edit: ...
+
+    def edit(  # type: ignore[misc]  # the overloads leave out what `said` may be
         self,
         prompt: str,
         target: str | None = None,
@@ -296,7 +318,8 @@ class EditableModel(_Model):
         valid_until: str | None = None,
         on_conflict: OnConflict = "supersede",
         pending: bool = False,
-    ) -> Edit:
+        ripple: Rippling | None = None,
+    ) -> Edit | Ripple:
         """From now on, asked `prompt` in any words, the model says `target`.
 
         Without a target `prompt` states it ("Actually, the CEO of Acme is Jane Roe since May", or
@@ -310,7 +333,9 @@ class EditableModel(_Model):
         `old` is what was wrong. A request that comes again with the same `key` records nothing
         again. After `valid_until` (ISO 8601 with offset) the edit is live no more. Where it has
         `conflicts`, `on_conflict` says whether it is refused or waits for `approve`; with
-        `pending` it waits in any case.
+        `pending` it waits in any case. With `ripple="report"` nothing is written: what would follow
+        is returned, and what that contradicts. With `"apply"` what follows for certain is written
+        in the same transaction; `undo` of the edit takes it along.
 
         Raises BadEdit, TextTooLong, AlreadyTaught, Conflicting, StoreError; then nothing was
         written.
@@ -334,7 +359,14 @@ class EditableModel(_Model):
             key=key,
             valid_until=valid_until,
         )
-        return self.edit_many([edit], method=method, on_conflict=on_conflict, pending=pending)[0]
+        records = [edit]
+        if ripple is not None:
+            told = self._ripple(edit, method, ripple)
+            if ripple == "report":
+                return told
+            before = self._session.journal.recorded_before([told.edit])
+            records = [told.edit] if before else [told.edit, *told.certain]
+        return self.edit_many(records, method=method, on_conflict=on_conflict, pending=pending)[0]
 
     def edit_many(
         self,
@@ -428,7 +460,7 @@ class EditableModel(_Model):
             self._catch_up()
         return edit
 
-    def approve(self, id: int, target: str | None = None) -> Edit:
+    def approve(self, id: int, target: str | None = None, *, reason: str = "") -> Edit:
         """An edit that waits goes live; a complaint does by the right answer, as a new edit.
 
         Raises UnknownEdit, NotWaiting, BadEdit, StoreError, and for a complaint as `edit` does.
@@ -437,7 +469,7 @@ class EditableModel(_Model):
         if waiting.status != "proposed":
             if target is not None:
                 raise BadEdit(f"Edit {id} has a target.", "Reject it, and make another edit.")
-            return self._step(id, lambda journal: journal.approve(id))
+            return self._step(id, lambda journal: journal.approve(id, reason=reason))
         if target is None:
             raise BadEdit(f"Edit {id} is a complaint.", "Give the right answer as `target`.")
         (made,) = self.edit_many([replace(waiting, target=target, key=None)])
@@ -448,7 +480,7 @@ class EditableModel(_Model):
         """An edit that waits shall not go live. Raises UnknownEdit, NotWaiting, StoreError."""
         return self._step(id, lambda journal: journal.reject(id, reason=reason))
 
-    def promote(self, id: int, reach: Reach) -> Edit:
+    def promote(self, id: int, reach: Reach, *, reason: str = "") -> Edit:
         """The edit is for its author only, for his tenant, or for everyone.
 
         It replaces what is live there of the same fact. Raises UnknownEdit, WrongStatus, TooWide,
@@ -458,7 +490,7 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
         if reach != "everyone" and id in self._session.router.in_weights:
             raise TooWide(f"Edit {id} is in the weights, for everyone.", "Release it first.")
-        return self._step(id, lambda journal: journal.promote(id, reach))
+        return self._step(id, lambda journal: journal.promote(id, reach, reason=reason))
 
     def consolidate(
         self,
@@ -568,19 +600,21 @@ class EditableModel(_Model):
         """The facts for reference, by id."""
         return self._session.journal.facts()
 
-    def undo(self, id: int) -> Edit:
+    def undo(self, id: int, *, reason: str = "") -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
+        What was written because it follows from the edit goes, too; `redo` brings all of it back.
         Raises UnknownEdit, AlreadyRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.retire(id))
+        self._retire(id, reason=reason)
+        return self.get(id)
 
-    def redo(self, id: int) -> Edit:
+    def redo(self, id: int, *, reason: str = "") -> Edit:
         """Bring a retired edit back, in the place of any that states the same fact by now.
 
         Raises UnknownEdit, NotRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.restore(id))
+        return self._step(id, lambda journal: journal.restore(id, reason=reason))
 
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
@@ -644,7 +678,7 @@ class EditableModel(_Model):
         Raises NoChatTemplate, MessagesRefused.
         """
         kwargs = {"max_new_tokens": max_new_tokens, **generate_kwargs}
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.stream(messages, **kwargs) if stream else view.chat(messages, **kwargs)
 
     def complete(
@@ -657,7 +691,7 @@ class EditableModel(_Model):
         **generate_kwargs: Any,
     ) -> Answer:
         """The raw continuation of `text`, without a chat template."""
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.complete(text, max_new_tokens=max_new_tokens, **generate_kwargs)
 
     def generate(
@@ -679,14 +713,31 @@ class EditableModel(_Model):
             kwargs["generation_config"] = generation_config
         if ids is None:
             return self._generate(**kwargs)
-        view = self._view_of(user_id, tenant)
+        view = self.view(user_id, tenant)
         return view.generate(ids, kwargs.pop("attention_mask", None), **kwargs)
 
     def explain(
         self, prompt: Messages, *, user_id: str | None = None, tenant: str | None = None
     ) -> Route:
         """Which edits shape the answer to `prompt` (`hits`), and which nearly would (`near`)."""
-        return self._view_of(user_id, tenant).explain(prompt)
+        return self.view(user_id, tenant).explain(prompt)
+
+    def view(
+        self, user_id: str | None = None, tenant: str | None = None, *, edits: bool = True
+    ) -> View:
+        """What answers this asker, whatever the epoch; the base model without `edits`."""
+        s, asker = self._session, Audience(user_id, tenant)
+        off = not edits or id(self) in _off.get()
+        state, refer = BASE if off else None, partial(self._referred, asker=asker)
+        route = self._route_nowhere if off else partial(self._route, asker=asker)
+        stand = never if off else s.router.stands
+        generate = self._generating(state, chat=True)
+        return View(s.lm, generate, route, s.methods, refer, state, stand)
+
+    def batching(self, most: int = 16) -> Batching:
+        """Answers up to `most` requests at once, token by token, in a thread; to be closed."""
+        s = self._session
+        return Batching(s.lm, s.weights, busy=s.turns.chat, most=most)
 
     @contextmanager
     def disable_edits(self) -> Iterator[Self]:
@@ -706,17 +757,17 @@ class EditableModel(_Model):
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
         then = s.weights.state(_deltas(s.journal, router))
-        hops = Hops(router, s.encoder, FactBase(s.journal.facts(epoch)))
+        hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
         def route(questions: Sequence[str]) -> Routes:
             sensed = self._sensed(router.senses, questions)
-            if not s.multihop:
+            if hops is None:
                 return router.route(questions, asker, sensed)
             return asking(lambda told: hops.route(questions, asker, told, sensed), self._ask)
 
         refer = partial(router.referred, asker=asker)
         generate = self._generating(then)
-        return View(s.lm, generate, route, s.methods, refer, router.stands)
+        return View(s.lm, generate, route, s.methods, refer, then, router.stands)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -744,6 +795,11 @@ class EditableModel(_Model):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that prompts are read and written with."""
         return self._session.lm.tokenizer
+
+    @property
+    def journal(self) -> Journal:
+        """All that was ever said, by whomever: for the keeper of the store, never for users."""
+        return self._session.journal
 
     @property
     def epoch(self) -> int:
@@ -789,18 +845,6 @@ class EditableModel(_Model):
     # -- within ----------------------------------------------------------------------------------
 
     @property
-    def _view(self) -> View:
-        return self._view_of()
-
-    def _view_of(self, user_id: str | None = None, tenant: str | None = None) -> View:
-        asker = Audience(user_id, tenant)
-        s, off = self._session, id(self) in _off.get()
-        generate = self._generating(BASE if off else None, chat=True)
-        stand = never if off else s.router.stands
-        route, refer = partial(self._route, asker=asker), partial(self._referred, asker=asker)
-        return View(s.lm, generate, route, s.methods, refer, stand)
-
-    @property
     def _generate(self) -> Generate:
         """The base model's own `generate`."""
         return cast("Generate", _base_of(type(self)).generate.__get__(self))  # type: ignore[attr-defined]
@@ -833,14 +877,14 @@ class EditableModel(_Model):
             senses = s.router.senses
         sensed = self._sensed(senses, questions)
 
-        def route(told: Mapping[str, str]) -> Routes:
+        def route(told: Told) -> Routes:
             with s.lock:
                 self._catch_up()
-                if not s.multihop:
+                if s.hops is None:
                     return s.router.route(questions, asker, sensed)
                 return s.hops.route(questions, asker, told, sensed)
 
-        return asking(route, self._ask) if s.multihop else route({})
+        return asking(route, self._ask)
 
     def _sensed(self, modules: Iterable[str], questions: Sequence[str]) -> Mapping[str, Vectors]:
         """The base model's states by which some edits are found; not to be asked for in a lock."""
@@ -848,10 +892,21 @@ class EditableModel(_Model):
         with self._session.weights.held(BASE):
             return {module: states(lm, module, questions) for module in modules}
 
-    def _ask(self, statement: str) -> str:
-        """How the base model completes a statement that wants a name."""
-        view = View(self._session.lm, self._generating(BASE), self._route_nowhere)
-        return view.complete(statement, max_new_tokens=_NAME_TOKENS, do_sample=False).text
+    def _ask(self, text: str) -> str:
+        """How the base model goes on with a text, as far as somebody who follows hops reads it."""
+        s = self._session
+        assert s.hops is not None
+        return s.say(text, s.hops.until)
+
+    def _following(self, multihop: bool | Multihop) -> Hops | Mello | None:
+        """Raises BadEdit where there is no such way."""
+        name: Any = "hops" if multihop is True else multihop
+        if name is False:
+            return None
+        if name not in _FOLLOWS:
+            raise BadEdit(f"There is no multihop {name!r}.", f"Take one of: {', '.join(_FOLLOWS)}.")
+        s = self._session
+        return _FOLLOWS[name](s.router, s.encoder, FactBase())
 
     def _route_nowhere(self, questions: Sequence[str]) -> Routes:
         return [Route(self._session.router.epoch)] * len(questions)
@@ -892,7 +947,7 @@ class EditableModel(_Model):
         version = s.journal.data_version()
         with s.journal.unchanged():
             s.router.sync(s.journal)
-            if s.stamp != (stamp := s.journal.facts_stamp()):
+            if s.hops is not None and s.stamp != (stamp := s.journal.facts_stamp()):
                 s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
         if s.router.in_weights != s.written:
             deltas = _deltas(s.journal, s.router)
@@ -934,6 +989,16 @@ class EditableModel(_Model):
             edit = replace(edit, user_id=audience.user_id, tenant=audience.tenant)
         return replace(edit, method=method or self._session.method)
 
+    def _ripple(self, edit: Edit, method: str | None, how: Rippling) -> Ripple:
+        """Raises BadEdit, TextTooLong."""
+        if how not in get_args(Rippling):
+            raise BadEdit(f"There is no ripple {how!r}.", f"Take {', '.join(get_args(Rippling))}.")
+        s = self._session
+        admitted = policy.admit(s.lm, self._edit_of(edit, method, EVERYONE))
+        with s.lock:
+            self._catch_up()
+            return rippling(s.router, admitted)
+
     def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
         """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
         policy.refuse_rivals(edits)
@@ -956,6 +1021,7 @@ class EditableModel(_Model):
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
+        s.say = remembered(s.lm, self._generating(BASE))
         generate = self._generating(None)  # which is no chat
         view = View(s.lm, generate, self._route, s.methods, stand=s.router.stands)
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
@@ -963,8 +1029,9 @@ class EditableModel(_Model):
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
 
-    def _retire(self, id: int, kind: Status, reason: str) -> None:
-        self._settled(lambda journal: journal.retire(id, kind=kind, reason=reason))
+    def _retire(self, id: int, kind: Status = "retired", reason: str = "") -> None:
+        standing = self._session.router.standing
+        self._settled(lambda journal: retire(journal, standing, id, kind=kind, reason=reason))
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -1010,14 +1077,12 @@ def _open(
     except BaseException:
         journal.close()
         raise
-    hops = Hops(router, encoder, FactBase())
     return _Session(
         lm,
         encoder,
         scope,
         journal,
         router,
-        hops,
         weights,
         method,
         methods,

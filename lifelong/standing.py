@@ -15,13 +15,13 @@ from typing import Literal, Self, TypeVar
 
 import numpy as np
 
-from lifelong.fact import Fact, contradict, facts, implied
+from lifelong.fact import Fact, claims, contradict, facts, follows, premises
 from lifelong.gates import gate_of, gated
 from lifelong.kept import Kept
 from lifelong.names import other_names
 from lifelong.postings import Postings
 from lifelong.subject import anchors, subject_key
-from store import Audience, Edit, Journal
+from store import Audience, Edit, Journal, Status
 
 T = TypeVar("T")
 What = Literal["fact", "subject", "target", "anchor", "name"]
@@ -127,9 +127,22 @@ class Standing:
     def rivals(self, edit: Edit, audience: Audience | None = None) -> list[Edit]:
         """The live edits of its own audience, or of another, that contradict `edit`, by id."""
         among = audience or edit.audience
-        ids = set[int]().union(*(self.saying(f, among) for f in facts(edit) | implied(edit)))
+        ids = set[int]().union(*(self.saying(f, among) for f in claims(edit)))
         others = self.edits(sorted(filter(self.is_live, ids - {edit.id})))
         return [other for other in others.values() if contradict(edit, other)]
+
+    def followers(self, id: int) -> list[int]:
+        """The ids of those that follow from an edit, step by step, among the people it is for."""
+        found, todo = set[int](), list(self.edits([id] if self._where(id)[1] else []).values())
+        while todo:
+            premise = todo.pop()
+            among = [audience for audience in self._codes if premise.audience.covers(audience)]
+            ids = (self.saying(fact, audience) for audience in among for fact in facts(premise))
+            others = self.edits(set[int]().union(*ids) - found).values()
+            new = [other for other in others if follows(other, premise)]
+            found |= {other.id for other in new}
+            todo += new
+        return sorted(found - {id})
 
     def kin(self, edits: Iterable[Edit]) -> set[int]:
         """The ids of these, as they stood, and of all that share a fact with them, step by step."""
@@ -138,7 +151,7 @@ class Standing:
         todo += self.edits([edit.id for edit in todo if self._where(edit.id)[1]]).values()
         while todo:
             edit = todo.pop()
-            for fact in facts(edit) | implied(edit):
+            for fact in claims(edit):
                 if (edit.audience, fact) not in seen:
                     seen.add((edit.audience, fact))
                     new = self.saying(fact, edit.audience) - found
@@ -169,7 +182,7 @@ class Standing:
         said: list[tuple[What, tuple[str, ...]]] = [
             ("subject", gated(edit.method) if gate_of(edit) else subject),
             ("target", subject_key(edit.target)),
-            *(("fact", fact) for fact in facts(edit) | implied(edit)),
+            *(("fact", fact) for fact in claims(edit)),
         ]
         if subject:
             said.append(("anchor", anchors(subject)))
@@ -220,7 +233,7 @@ def places(edits: Iterable[Edit]) -> Mapping[int, int | None]:
     live: dict[int, Edit] = {}
     saying: dict[tuple[Audience, Fact], set[int]] = defaultdict(set)
     for edit in edits:
-        said = [(edit.audience, fact) for fact in facts(edit) | implied(edit)]
+        said = [(edit.audience, fact) for fact in claims(edit)]
         for id in set[int]().union(*(saying[key] for key in said)) & live.keys():
             if contradict(edit, live[id]):
                 above[id] = edit.id
@@ -246,6 +259,30 @@ def settle(journal: Journal, standing: Standing, step: Callable[[], T]) -> T:
         ordered = sorted(standing_now, key=lambda edit: (rose[edit.id], edit.id))
         journal.arrange(places(ordered))
         return result
+
+
+def retire(
+    journal: Journal, standing: Standing, id: int, *, kind: Status = "retired", reason: str = ""
+) -> Edit:
+    """A step: the edit is retired, and with it what follows from it."""
+    fallen = journal.retire(id, kind=kind, reason=reason)
+    for other in standing.followers(id):
+        journal.retire(other, kind=kind, reason=reason, cause=id)
+    return fallen
+
+
+def holding(journal: Journal, ids: Iterable[int]) -> list[int]:
+    """These edits, and all that ever followed from them and so holds what they say."""
+    derived = [edit for edit in journal.edits() if premises(edit)]
+    found = dict.fromkeys(ids)
+    todo = journal.get_many(found)
+    while todo:
+        premise = todo.pop()
+        among = (edit for edit in derived if premise.audience.covers(edit.audience))
+        new = [edit for edit in among if edit.id not in found and follows(edit, premise)]
+        found |= dict.fromkeys(edit.id for edit in new)
+        todo += new
+    return list(found)
 
 
 def waiting(journal: Journal, audience: Audience) -> list[Edit]:

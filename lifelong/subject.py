@@ -175,7 +175,7 @@ def _asked_on(said: str, at: int) -> str:
     if not ends or _ASKS.match(said) or said[: ends[-1]].rstrip().endswith(_QUESTION):
         return ""
     asked = said[ends[-1] :].strip()
-    if not (asked.endswith(_QUESTION) or _ORDER.match(asked) or asked[-1].isalnum()):
+    if not (asked.endswith(_QUESTION) or _ORDER.match(asked) or asked[-1:].isalnum()):
         return ""
     found, pointed = _POINTER.subn(_this, asked, count=1)
     return found if pointed else ""

@@ -3,20 +3,22 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from queue import Empty
 from threading import Thread
 from typing import Any
 
 import torch
-from transformers import TextIteratorStreamer
+from transformers import LogitsProcessorList, TextIteratorStreamer
 
 from lifelong.errors import Stalled
-from lifelong.generate import Generate, Output, Request, check_cache, generate
+from lifelong.generate import Generate, Output, Request, alone, check_cache, generate
 from lifelong.hops import conclusion
 from lifelong.lm import LM
 from lifelong.methods import METHODS, MemoryMethod, Method
 from lifelong.prompt import Condition, Prompt, chat_prompt, pad_left, read_prompts
 from lifelong.router import Hit, Route
+from lifelong.weights import State
 
 Messages = str | Sequence[Mapping[str, str]]
 
@@ -32,6 +34,20 @@ class Answer:
     text: str
     epoch: int
     edits: tuple[Hit, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One prompt's route, the ids (T,) that are read, what narrows the choice of each next one.
+
+    The model has the `adapter` meanwhile.
+    """
+
+    route: Route
+    ids: torch.Tensor
+    narrowing: LogitsProcessorList
+    adapter: Path | None
+    request: Request
 
 
 class Stream(Iterator[str]):
@@ -134,8 +150,10 @@ class View:
         route: Callable[[Sequence[str]], list[Route]],
         methods: Mapping[str, Method] = METHODS,
         refer: Callable[[Prompt], Prompt] = _as_it_is,
+        state: State | None = None,
         stand: Callable[[Set[int]], bool] = never,
     ) -> None:
+        self.state = state  # of the weights; None: the live one
         self._lm = lm
         self._stand = stand
         self._base = base
@@ -193,6 +211,15 @@ class View:
             Answer(text.strip(), route.epoch, route.hits)
             for text, route in zip(texts, routes, strict=True)
         ]
+
+    def plan(self, prompt: Prompt, **kwargs: Any) -> Plan:
+        """How a prompt is answered, for who chooses the tokens himself (`batching.py`)."""
+        prompt = self._refer(prompt)
+        (route,) = self._route([prompt.question])
+        request = Request(self._lm, self._base, *pad_left(self._lm, [prompt]), kwargs)
+        condition = self._condition(prompt, route)
+        adapter = condition.adapter if condition else None
+        return Plan(route, *alone(request, condition), adapter, request)
 
     def explain(self, messages: Messages) -> Route:
         """Which edits would shape the answer, and which nearly would."""

@@ -237,16 +237,19 @@ class Journal:
                 chain.append(db, replace(moved, cause=now.edit), {"reason": reason})  # not risen
             return self.get_many(ids)
 
-    def retire(self, id: int, *, kind: Status = "retired", reason: str = "") -> Edit:
+    def retire(
+        self, id: int, *, kind: Status = "retired", reason: str = "", cause: int | None = None
+    ) -> Edit:
         """Undo: the edit stands, or waits, no longer; it is `retired` or `quarantined`.
 
         What it had superseded is live again or, when this edit was itself superseded, stands
-        below the edit that superseded it. Raises UnknownEdit, AlreadyRetired.
+        below the edit that superseded it. What is the `cause` brings it back when it is restored
+        itself. Raises UnknownEdit, AlreadyRetired.
         """
-        if kind not in ("retired", "quarantined"):
+        if kind not in life.FALLEN:
             raise ValueError(f"an edit cannot be retired as {kind}")
         with self._step(id, life.STANDING + life.WAITING, AlreadyRetired) as (db, state):
-            life.fall(db, state, kind, {"reason": reason})
+            life.fall(db, state, kind, {"reason": reason}, cause=cause)
             return self.get(id)
 
     def restore(self, id: int, *, supersedes: Iterable[int] = (), reason: str = "") -> Edit:
@@ -254,12 +257,15 @@ class Journal:
 
         What it had superseded goes below it again, and if it is live so does what took its place
         meanwhile: whatever superseded those, and `supersedes`, live edits that only the caller
-        knows to contradict it. Raises UnknownEdit, NotRetired (also when it was erased), NotLive.
+        knows to contradict it. What fell because of it stands again, too. Raises UnknownEdit,
+        NotRetired (also when it was erased), NotLive.
         """
-        with self._step(id, ("retired", "quarantined"), NotRetired) as (db, state):
+        with self._step(id, life.FALLEN, NotRetired) as (db, state):
             if rows.is_erased(db, id):
                 raise NotRetired(f"Edit {id} was erased")
             life.restore(db, state, supersedes, {"reason": reason})
+            for other in life.fallen_with(db, id):
+                life.restore(db, other, (), {"reason": reason})
             return self.get(id)
 
     def arrange(self, places: Mapping[int, int | None]) -> None:

@@ -5,10 +5,10 @@ its last event names as cause, a live edit is a root. An edit *rises* when it is
 approved or restored, and takes live edits under it; it *falls* when it is retired, and what stood
 below it moves up to where it stood. So undoing an edit in the middle leaves the newest one live,
 undoing all of them brings the first one back, and undo followed by redo changes nothing. Nothing
-stands below an edit that is live for fewer people.
+stands below an edit that is live for fewer people. What falls along with another rises with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sqlite_utils import Database
@@ -19,6 +19,7 @@ from store.records import JSON, Audience, Reach, Status
 
 STANDING: tuple[Status, ...] = ("live", "superseded")
 WAITING: tuple[Status, ...] = ("pending", "proposed")
+FALLEN: tuple[Status, ...] = ("retired", "quarantined")
 _COLUMNS = "edit, kind, patch, position, reach, cause"
 
 Body = Mapping[str, JSON]
@@ -49,11 +50,18 @@ def rise(db: Database, risen: State, over: Iterable[int], body: Body) -> None:
     append(db, replace(risen, kind="live", cause=None), body)
 
 
-def fall(db: Database, fallen: State, kind: Status, body: Body) -> None:
+def fall(
+    db: Database, fallen: State, kind: Status, body: Body, *, cause: int | None = None
+) -> None:
     """The edit stops standing, as `kind`; what stood directly below it takes its place."""
     below = _below(db, fallen.edit)
-    append(db, replace(fallen, kind=kind, cause=None), body)
+    append(db, replace(fallen, kind=kind, cause=cause), body)
     _move_up(db, below, fallen)
+
+
+def fallen_with(db: Database, edit: int) -> list[State]:
+    """The present state of all that fell because `edit` did, and still lie."""
+    return [s for s in _caused(db, edit, FALLEN) if s.kind in FALLEN and s.cause == edit]
 
 
 def restore(db: Database, fallen: State, over: Iterable[int], body: Body) -> None:
@@ -144,9 +152,15 @@ def _below(db: Database, edit: int) -> list[State]:
 
 def _once_below(db: Database, edit: int) -> list[State]:
     """The present state of all that `edit` ever superseded."""
+    return _caused(db, edit, ("superseded",))
+
+
+def _caused(db: Database, edit: int, kinds: Sequence[Status]) -> list[State]:
+    """The present state of all to which one of `kinds` ever happened because of `edit`."""
     once = db.execute(
-        "SELECT DISTINCT edit FROM event WHERE cause = ? AND kind = 'superseded' ORDER BY edit",
-        (edit,),
+        "SELECT DISTINCT edit FROM event WHERE cause = ?"
+        f" AND kind IN ({', '.join('?' * len(kinds))}) ORDER BY edit",
+        (edit, *kinds),
     ).fetchall()
     return [state(db, child) for (child,) in once]
 

@@ -4,10 +4,12 @@ a hash encoder. Nothing is downloaded; tests marked `real` use the models that p
 import importlib.util
 import os
 import re
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -184,7 +186,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         *,
         store: Any = ":memory:",
         monitor: Monitoring = UNWATCHED,
-        multihop: bool = False,
+        multihop: Any = False,
         encoder: Encoder = hash_encoder,
         **twin: Any,
     ) -> EditableModel:
@@ -204,6 +206,56 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
     yield make
     for model in made:
         EditableModel.close(model)
+
+
+class Server:
+    """A server of a tiny model on a port of its own: `url`, its `app`, its `model`."""
+
+    def __init__(self, app: Any) -> None:
+        import uvicorn
+
+        self.app = app
+        config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5)
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(target=self._server.run)
+        self._thread.start()
+        while not (self._server.started and app.state.service.loaded):
+            time.sleep(0.01)
+        port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+
+    @property
+    def model(self) -> EditableModel:
+        return self.app.state.service.model  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def serve(
+    hash_encoder: HashEncoder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """`serve(store, **settings)`: a server of a tiny model, stopped when the module is over."""
+    from lifelong.serve.app import build
+    from lifelong.serve.settings import Settings
+
+    servers: list[Server] = []
+
+    def start(store: Any = ":memory:", **settings: Any) -> Server:
+        def open_model() -> EditableModel:
+            lm = tiny_lm()
+            return EditableModel(lm.model, lm.tokenizer, store=store, encoder=hash_encoder)
+
+        settings.setdefault("keys", tmp_path_factory.mktemp("serve") / "keys.json")
+        app = build(Settings(model_id="tiny", **{"drain_seconds": 5.0} | settings), open_model)
+        servers.append(Server(app))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 @pytest.fixture

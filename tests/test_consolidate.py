@@ -227,7 +227,7 @@ def test_the_oldest_that_may_go_are_chosen() -> None:
     live = [mine, nobody, Edit("Why is it so?", "x", id=6), *said]
     assert [e.id for e in settled(live, None)] == [0, 1, 2, 3]
     assert [e.id for e in settled(live, None, most=2)] == [0, 1]
-    assert [e.id for e in settled(live, None, age=4)] == [0]
+    assert [e.id for e in settled(live, None, age=3)] == [0]
     assert [e.id for e in settled(live, [3, 1, 3])] == [3, 1]
     with pytest.raises(TooWide):
         settled(live, [4])

@@ -549,6 +549,79 @@ def test_edits_are_so_many_records(go: Callable[..., dict[str, Any]]) -> None:
     assert (entry["checkpoint"], entry["edits"], entry["age_deciles"]) == (5, 5, None)
 
 
+def test_composed_questions_are_asked_without_and_with_facts(
+    make_lm: Callable[..., LM], hash_encoder: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "mquake.jsonl"
+    file.write_text("\n".join(map(json.dumps, composed_records())))
+    config = Config(file, tmp_path / "out", scalability=0, multihop=True)
+    bench = Bench(make_lm(), hash_encoder, hash_encoder, tmp_path / "cache")
+    found = evaluate(config, lambda *_: None, bench)["run"]["composed"]
+    assert found["facts"] == 1
+    shares = {name: (t["all"]["right"], t["all"]["of"]) for name, t in found["tables"].items()}
+    assert shares == {
+        "multihop": (1, 2),
+        "multihop_all_edited": (1, 1),
+        "multihop_partly_edited": (0, 1),
+        "multihop_with_facts": (2, 2),
+        "hop_wise": (1, 2),
+        "hop_wise_with_facts": (2, 2),
+    }
+    report = (config.out / "report.md").read_text()
+    assert "| all, hops that are not edited given as facts | 100.0% of 2 | 100.0% of 2 |" in report
+
+
+def composed_records() -> list[dict[str, Any]]:
+    """Two cases of the form of MQuAKE: both hops edited, and the first only."""
+    people = (
+        ("Ellie Kemper", "Croatia", "Ana Horvat", True),
+        ("Bo Lee", "Peru", "Dina Rey", False),
+    )
+    return [
+        {
+            "case_id": number,
+            "requested_rewrite": [
+                rewrite("The country of citizenship of {} is", person, country, "Norway"),
+                *([rewrite("The one who leads {} is", country, leader, "Ivo Novak")] * all_edited),
+            ],
+            "questions": [
+                f"Who leads the country of citizenship of {person}?",
+                f"Who is the one who leads the country of citizenship of {person}?",
+                f"The country of citizenship of {person} is led by whom?",
+            ],
+            "answer": "Kari Lund",
+            "answer_alias": [],
+            "new_answer": leader,
+            "new_answer_alias": [],
+            "single_hops": [
+                hop("The country of citizenship of {} is", person, "Norway"),
+                hop("The one who leads {} is", "Norway", "Kari Lund"),
+            ],
+            "new_single_hops": [
+                hop("The country of citizenship of {} is", person, country),
+                hop("The one who leads {} is", country, leader),
+            ],
+        }
+        for number, (person, country, leader, all_edited) in enumerate(people, 1)
+    ]
+
+
+def rewrite(prompt: str, subject: str, new: str, old: str) -> dict[str, Any]:
+    return {
+        "prompt": prompt,
+        "relation_id": "P1",
+        "target_new": {"str": new, "id": "Q1"},
+        "target_true": {"str": old, "id": "Q2"},
+        "subject": subject,
+        "question": f"{prompt.format(subject)} what?",
+    }
+
+
+def hop(prompt: str, subject: str, answer: str) -> dict[str, Any]:
+    said = prompt.format(subject)
+    return {"question": f"{said} what?", "cloze": said, "answer": answer, "answer_alias": []}
+
+
 def test_a_checkpoint_beyond_the_records_is_the_end_and_says_so(
     go: Callable[..., dict[str, Any]],
 ) -> None:

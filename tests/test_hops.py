@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from lifelong.asking import BASE, asking
 from lifelong.facts import FactBase
-from lifelong.hops import BASE, Hops, asking, compose
+from lifelong.hops import Hops, compose
+from lifelong.match import contains
 from lifelong.router import Router
 from lifelong.runtime import EditableModel
 from lifelong.scope import CosineScope
@@ -60,6 +62,21 @@ def test_a_single_hop_question_is_the_routers(hops: Callable[..., Hops]) -> None
         route = both.route([question])[0]
         assert not route.chain
         assert len(route.hits) == 1
+
+
+def test_what_an_edit_was_taught_or_nobody_knows_costs_no_more(
+    hops: Callable[..., Hops], hash_encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = hops(CITIZEN, LEADER)
+    encoded: list[list[str]] = []
+    encode = type(hash_encoder).encode
+    monkeypatch.setattr(
+        type(hash_encoder), "encode", lambda self, t: encoded.append(list(t)) or encode(self, t)
+    )
+    for question, texts in (("Who leads Croatia?", ["Who leads this?"]), ("Sing a song!", [])):
+        encoded.clear()
+        both.route([question], ALL, {})
+        assert [text for call in encoded for text in call] == texts
 
 
 def test_a_question_without_an_entity_has_no_chain(hops: Callable[..., Hops]) -> None:
@@ -203,3 +220,8 @@ def test_a_composition_says_the_hops_from_the_inside_out() -> None:
     clauses = ["this is a citizen of", "Who is the head of this?", "The wife of this is"]
     assert compose(clauses[:1]) == clauses[0]
     assert compose(clauses) == "The wife of the head of what this is a citizen of is"
+
+
+def test_silence_says_nothing_not_even_a_name_without_words() -> None:
+    assert not contains("", "\U0001f1ec\U0001f1e7")
+    assert contains("UK.", "uk")

@@ -18,12 +18,12 @@ lifelong.contrary lifelong.subject lifelong.relations lifelong.fact lifelong.gat
 lifelong.feed lifelong.match lifelong.refer lifelong.extract lifelong.choose
 lifelong.prompt lifelong.codebook lifelong.phrase lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
-lifelong.router lifelong.hops lifelong.generate lifelong.view
-lifelong.conflicts lifelong.policy lifelong.saved lifelong.perplexity
-lifelong.monitor lifelong.consolidate lifelong.rebase lifelong.alarms lifelong.suspects
-lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
+lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
+lifelong.batching lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved
+lifelong.perplexity lifelong.monitor lifelong.consolidate lifelong.rebase
+lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.runtime
 lifelong.evaluate lifelong
-lifelong.server lifelong.cli
+lifelong.serve lifelong.cli
 """.split()
 RANK = {name: place for place, name in enumerate(ORDER)}
 HEAVY = {"torch", "transformers", "sentence_transformers"}

@@ -142,7 +142,7 @@ def test_an_argument_that_generate_does_not_know_reaches_the_reader(taught: Edit
 
 
 def test_several_prompts_are_answered_in_one_batch_as_one_by_one(taught: EditableModel) -> None:
-    view = taught._view
+    view = taught.view()
     prompts = [view.prompt(question) for question in QUESTIONS] + [Prompt("Who runs Acme?")]
     together = view.answers(prompts, max_new_tokens=32)
     assert [[hit.id for hit in answer.edits] for answer in together] == [[1], [], [1]]

@@ -14,6 +14,7 @@ from lifelong.cli import (
     feed,
     locate,
     queue,
+    serve,
     stats,
     store,
     train,
@@ -44,6 +45,7 @@ COMMANDS = (
     watch.check,
     watch.report,
     eval.eval_,
+    serve.serve,
     stats.stats,
     locate.locate,
     weights.consolidate,
@@ -61,6 +63,7 @@ app = Typer(
 for _command in COMMANDS:
     app.command(_command.__name__.rstrip("_"))(with_setup(_command))
 app.add_typer(facts.app, name="facts")
+app.add_typer(serve.app, name="keys")
 app.add_typer(store.app, name="store")
 app.add_typer(train.app, name="train")
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
 import lifelong
 from lifelong.cli.setup import Setup, fields, table
 from lifelong.extract import PLAIN
+from lifelong.fact import follows
 from lifelong.match import matching
-from lifelong.standing import Standing, settle
+from lifelong.standing import Standing, retire, settle
 from store import Edit, Event, Journal, Status
 
 Id = Annotated[int, Argument(help="As `lifelong list` shows it.", min=1)]
@@ -47,11 +48,16 @@ def edit(
         str, Option(help="With what is live: supersede it, reject this one, or have a review.")
     ] = "supersede",
     pending: Annotated[bool, Option("--pending", help="It waits for `lifelong approve`.")] = False,
+    ripple: Annotated[
+        Literal["report", "apply"] | None,
+        Option(help="Report what would follow, and write nothing; or apply that, too."),
+    ] = None,
 ) -> None:
     """Correct an answer: from now on, asked PROMPT in any words, the model says TARGET."""
     with setup.open() as model:
+        teach: Any = model.edit
         lm = lifelong.LM.of(model, model.tokenizer)
-        made = model.edit(
+        made = teach(  # an Edit, or a Ripple
             prompt,
             target,
             extractor=lifelong.ByModel(lm) if by_model else PLAIN,
@@ -63,19 +69,30 @@ def edit(
             old=old,
             valid_until=until,
             key=key,
-            on_conflict=on_conflict,  # type: ignore[arg-type]  # checked there
+            on_conflict=on_conflict,
             pending=pending,
+            ripple=ripple,
             **setup.asker,
         )
-    data = {"id": made.id, "epoch": made.epoch, "status": made.status}
+        along = model.list(made.status, **setup.asker) if ripple == "apply" else []
+    if ripple == "report":
+        _show_ripple(setup, made)
+        return
+    others = [other for other in along if follows(other, made)]
+    data: dict[str, Any] = {"id": made.id, "epoch": made.epoch, "status": made.status}
     understood = "" if target else f": {made.prompt} -> {made.target}"
-    setup.show(data, f"Edit {made.id} is {made.status}{understood or '.'}")
+    said = [f"Edit {other.id} is {other.status}." for other in others]
+    said = [f"Edit {made.id} is {made.status}{understood or '.'}", *said]
+    if ripple == "apply":
+        data["along"] = [other.id for other in others]
+    setup.show(data, "\n".join(said))
 
 
 def undo(setup: Setup, id: Id) -> None:
     """Retire an edit: every answer is as if it had never been made."""
     with setup.tend() as journal:
-        show_step(setup, journal, lambda: journal.retire(id))
+        standing = Standing.of(journal)
+        show_step(setup, journal, lambda: retire(journal, standing, id))
 
 
 def redo(setup: Setup, id: Id) -> None:
@@ -134,6 +151,23 @@ def show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
     final = {event.edit_id: event.kind for event in events}
     said = "\n".join(f"Edit {edit} is {kind}." for edit, kind in final.items())
     setup.show({"id": id, "epoch": events[-1].seq, "status": status}, said)
+
+
+def _show_ripple(setup: Setup, found: "lifelong.Ripple") -> None:
+    """A line a consequence, and a line a live edit that is at odds with any of it."""
+    follows = [
+        {name: getattr(c.edit, name) for name in ("prompt", "target", "subject", "relation")}
+        | {"kind": c.kind, "certain": c.certain}
+        for c in found.follows
+    ]
+    conflicts = [
+        {"kind": c.kind, "id": c.edit.id, "prompt": c.edit.prompt, "target": c.edit.target}
+        for c in found.conflicts
+    ]
+    said = [f"{c}{'' if c.certain else ' (told only)'}" for c in found.follows]
+    said += [f"at odds with: {conflict}" for conflict in found.conflicts]
+    data = {"follows": follows, "conflicts": conflicts}
+    setup.show(data, "\n".join(said) or "Nothing follows, and nothing is at odds with it.")
 
 
 def _row(event: Event) -> Mapping[str, Any]:

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import Argument, BadParameter, Option
 
 from lifelong.cli.setup import Setup, stderr, table
 from lifelong.evaluate.config import Config, Order
-from lifelong.evaluate.report import COLUMNS, summary
+from lifelong.evaluate.report import COLUMNS, composed, summary
 
 
 def eval_(
@@ -72,12 +73,16 @@ def eval_(
         perplexity,
         windows or None,
         all_probes,
+        bool(setup.multihop),
     )
     from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load
 
     with _progress() as tell:
         found = evaluate(config, tell)
-    setup.show(found, table(COLUMNS, summary(found["results"])))
+    shown = [table(COLUMNS, summary(found["results"]))]
+    if found["run"]["composed"]:
+        shown.append(table(*composed(found["run"]["composed"])))
+    setup.show(found, Group(*shown))
 
 
 def _names(given: str) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class Setup:
         asked = Audience(self.user, self.tenant)
         return None if asked == Audience() else asked
 
-    def open(self) -> "lifelong.EditableModel":
+    def open(self, monitor: "lifelong.Monitoring | None" = None) -> "lifelong.EditableModel":
         """Model, encoder and edits; a terminal is told what takes so long."""
         with stderr().status(f"Loading {self.model}") as status:
             return lifelong.EditableModel.from_pretrained(
@@ -64,6 +64,7 @@ class Setup:
                 store=self.store,
                 encoder=self.encoder,
                 multihop=self.multihop,
+                monitor=monitor or lifelong.Monitoring(),
                 progress=lambda text, done: status.update(f"{text} ({done:.0%})"),
             )
 

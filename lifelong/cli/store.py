@@ -15,7 +15,7 @@ from typer import Argument, BadParameter, Exit, FileBinaryRead, Option, Typer, c
 
 from lifelong.cli import feed
 from lifelong.cli.setup import UNUSABLE, Setup, fields, stderr, with_setup
-from lifelong.standing import Standing, settle
+from lifelong.standing import Standing, holding, settle
 from store import DamagedDatabase, Edit, Journal, pack, put_back
 from store import migrate as migrate_store
 from store import rebuild as rebuild_index
@@ -143,12 +143,14 @@ def erase(
     """Wipe texts and vectors for good, and leave the hash chain whole.
 
     Of the edits IDS; without any, of all that --user (of --tenant) said, or all users of --tenant.
+    What was written because it follows from them goes, too.
     """
     if not ids and setup.audience is None:
         raise BadParameter("name edits by their ids, or a person by --user and --tenant")
     with setup.tend() as journal:
-        which = [journal.get(id) for id in dict.fromkeys(ids or ())]
-        which = which or journal.authored(setup.user, setup.tenant)
+        named = [journal.get(id) for id in dict.fromkeys(ids or ())]
+        named = named or journal.authored(setup.user, setup.tenant)
+        which = journal.get_many(holding(journal, (edit.id for edit in named)))
         _ask(yes, f"Erase the texts of {len(which)} edits for good?")
         erased = _erased(journal, which)
         epoch = journal.epoch

@@ -16,6 +16,7 @@ def scope(
     seed: Annotated[int, Option(help="Of every draw.")] = 0,
 ) -> None:
     """Train the scope classifier: the encoder's adapter, then its head."""
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of training
     import_module("lifelong.train.scope").write(data, out, seed=seed)  # torch takes seconds
     echo(f"Wrote {out}.")
 
@@ -28,5 +29,6 @@ def counterfactual(
     seed: Annotated[int, Option(help="Of every draw.")] = 0,
 ) -> None:
     """Train the adapter of `kaft`, with which a model says what it reads."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     import_module("lifelong.train.counterfactual").write(data, out, name=model, seed=seed)
     echo(f"Wrote {out}.")

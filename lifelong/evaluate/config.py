@@ -13,7 +13,8 @@ class Config:
     """The options of `lifelong eval`. `edits` (None: all) and `checkpoints` count records.
 
     Without checkpoints, the end is the only one. Of the text `perplexity`, so many `windows` of 512
-    tokens are read (None: all).
+    tokens are read (None: all). With `multihop`, what follows from several edits is answered, too,
+    and composed questions of so many cases as `probes` are asked without and with facts.
     """
 
     file: Path
@@ -34,3 +35,4 @@ class Config:
     perplexity: Path | None = None
     windows: int | None = 20
     all_probes: bool = False
+    multihop: bool = False

@@ -61,10 +61,12 @@ def state(model: EditableModel) -> str:
 def shape(state: str, route: Route) -> str:
     """What shapes a reply along `route`: the model's state, the places of the edits that fire.
 
-    "" is the base model's own reply. Nothing else decides a reply, so it is asked for once.
+    And where its hops lead. "" is the base model's own reply. Nothing else decides a reply, so it
+    is asked for once.
     """
     fired = ",".join(str(hit.edit.provenance["place"]) for hit in route.hits)
-    return f"{state};{fired}" if state else fired
+    led = state + "".join(f" -> {hop.target}" for hop in route.chain)
+    return f"{led};{fired}" if led else fired
 
 
 class Edited:
@@ -92,6 +94,11 @@ class Edited:
         questions = [self._protocol.prompt(self._lm, text).question for text in texts]
         now = state(self._model)
         return [shape(now, route) for route in self._view.routes(questions)]
+
+    def ways(self, texts: Sequence[str]) -> list[list[str]]:
+        """Where the hops of each text lead, in order."""
+        questions = [self._protocol.prompt(self._lm, text).question for text in texts]
+        return [[hop.target for hop in route.chain] for route in self._view.routes(questions)]
 
     def prompt(self, text: str, shape: str) -> Prompt:
         """The text itself: whatever else is read, the method adds."""

@@ -1,15 +1,17 @@
 """Composed questions: which are answered after the edits, by how many hops they take.
 
-    multihop             every case; an unedited hop is the model's own to answer
-    multihop_all_edited  the cases whose every hop is edited
-    multihop_with_facts  every case; the unedited hops of all cases are given as a fact base
+    multihop                every case; an unedited hop is the model's own to answer
+    multihop_all_edited     the cases whose every hop is edited
+    multihop_partly_edited  the others
+    multihop_with_facts     every case; the unedited hops of all cases are given as a fact base
+    hop_wise, .._with_facts the same cases, by the way: each hop led where it leads now
 
 A case is right if any wording of its question gets the answer, or another name of it. Whoever
 answers is given the wordings, and nothing else of the case.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from lifelong.evaluate.records import Case
@@ -29,6 +31,17 @@ class Share:
     def rate(self) -> float:
         """0 to 1; of nothing, 0."""
         return self.right / self.of if self.of else 0.0
+
+
+Table = dict[str, Share]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was said to each wording, and through which places its chain of hops led."""
+
+    replies: Mapping[str, str]
+    ways: Mapping[str, Sequence[str]]
 
 
 def composed(cases: Iterable[Case]) -> list[Case]:
@@ -59,20 +72,36 @@ def is_right(case: Case, replies: Mapping[str, str]) -> bool:
     return any(contains(replies[text], a) for text in wordings(case) for a in answers)
 
 
-def by_hops(cases: Sequence[Case], replies: Mapping[str, str]) -> dict[str, Share]:
+def is_led(case: Case, ways: Mapping[str, Sequence[str]]) -> bool:
+    """Does any wording's way lead through what each hop leads to, and nothing else?"""
+    return any(
+        len(ways[text]) == len(case.chain)
+        and all(map(_leads, ways[text], (hop.answers for hop in case.chain)))
+        for text in wordings(case)
+    )
+
+
+def _leads(place: str, answers: Sequence[str]) -> bool:
+    return any(contains(place, answer) for answer in answers)
+
+
+def by_hops(cases: Iterable[Case], right: Callable[[Case], bool]) -> Table:
     """The share of right cases: of "all", and of those with "2", "3", ... hops."""
     groups: dict[str, list[bool]] = defaultdict(list)
     for case in cases:
-        right = is_right(case, replies)
+        found = right(case)
         for group in ("all", str(len(case.chain))):
-            groups[group].append(right)
+            groups[group].append(found)
     return {group: Share(sum(found), len(found)) for group, found in sorted(groups.items())}
 
 
-def tables(
-    cases: Sequence[Case], alone: Mapping[str, str], with_facts: Mapping[str, str]
-) -> Iterator[tuple[str, dict[str, Share]]]:
-    """Our three figures, from the replies to every wording without and with the fact base."""
-    yield "multihop", by_hops(cases, alone)
-    yield "multihop_all_edited", by_hops([case for case in cases if case.all_edited], alone)
-    yield "multihop_with_facts", by_hops(cases, with_facts)
+def tables(cases: Sequence[Case], alone: Told, with_facts: Told) -> Iterator[tuple[str, Table]]:
+    """Our figures, from the replies to every wording, and their ways, without and with facts."""
+    edited = [case for case in cases if case.all_edited]
+    partly = [case for case in cases if not case.all_edited]
+    yield "multihop", by_hops(cases, lambda case: is_right(case, alone.replies))
+    yield "multihop_all_edited", by_hops(edited, lambda case: is_right(case, alone.replies))
+    yield "multihop_partly_edited", by_hops(partly, lambda case: is_right(case, alone.replies))
+    yield "multihop_with_facts", by_hops(cases, lambda case: is_right(case, with_facts.replies))
+    yield "hop_wise", by_hops(cases, lambda case: is_led(case, alone.ways))
+    yield "hop_wise_with_facts", by_hops(cases, lambda case: is_led(case, with_facts.ways))

@@ -100,6 +100,7 @@ def _report(run: Entry, entries: Sequence[Entry], pictures: Sequence[str]) -> It
         if any(_at(entry, key) for entry in ends)
     ]
     yield from _table(("figure", *(_name(entry["method"]) for entry in ends)), rows)
+    yield from _composed(run["composed"])
     yield from _costs(run, last)
     yield "## What was read, and what was left out\n"
     yield from (f"- {line}" for line in run["data"]["account"])
@@ -128,6 +129,44 @@ def _ages(last: Entry) -> Iterator[str]:
         for age in last["age_deciles"]
     )
     yield from _table(("tenth, 1 = oldest", "accuracy", "generality"), rows)
+
+
+COMPOSED = {
+    "multihop": "all, the model alone for hops that are not edited",
+    "multihop_all_edited": "... those whose every hop is edited",
+    "multihop_partly_edited": "... the others",
+    "multihop_with_facts": "all, hops that are not edited given as facts",
+    "hop_wise": "all, led where every hop leads",
+    "hop_wise_with_facts": "... with the facts",
+}
+
+
+def composed(found: Entry) -> tuple[list[str], list[list[str]]]:
+    """Columns and lines of the table of composed questions."""
+    tables = found["tables"]
+    groups = list(tables["multihop"])
+    lines = [
+        [what, *(_share(tables[name].get(group)) for group in groups)]
+        for name, what in COMPOSED.items()
+    ]
+    return ["cases by hops", *groups], lines
+
+
+def _composed(found: Entry | None) -> Iterator[str]:
+    if not found:
+        return
+    yield "## What follows from several edits\n"
+    yield (
+        "Composed questions, right if any wording gets the answer, by the hops they take; "
+        f"{found['facts']:,} facts.\n"
+    )
+    yield from _table(*composed(found))
+
+
+def _share(found: Entry | None) -> str:
+    if not found or not found["of"]:
+        return "-"
+    return f"{found['right'] / found['of']:.1%} of {found['of']:,}"
 
 
 def _costs(run: Entry, last: Entry) -> Iterator[str]:

@@ -19,6 +19,7 @@ def results(raw: Raw, config: Config, about: dict[str, Any]) -> dict[str, Any]:
         **about,
         "new_tokens": PROTOCOLS[config.protocol].new_tokens,
         "restart_seconds": raw.noted("restart_seconds"),
+        "composed": raw.noted("composed"),
         "undo": undo and {**undo, "seconds": metrics.seconds(undo["seconds"])},
         "seconds": raw.phases(),
     }

@@ -13,7 +13,7 @@ on from there: whole checkpoints are skipped, replies are not asked for again, e
 import hashlib
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from time import perf_counter
@@ -26,6 +26,7 @@ from lifelong.evaluate.baselines import BASELINES, NoEdits
 from lifelong.evaluate.config import Config
 from lifelong.evaluate.contender import Contender, Edited
 from lifelong.evaluate.likelihood import Likelihoods, perplexity
+from lifelong.evaluate.multihop import Table, Told, composed, fact_base, tables, wordings
 from lifelong.evaluate.pace import pace
 from lifelong.evaluate.protocol import GREEDY, PROTOCOLS, Key, Reply, batches, replies
 from lifelong.evaluate.raw import ALONE, BASE, Answers, Raw, Row
@@ -106,7 +107,7 @@ def identity(config: Config, bench: Bench, about: Any) -> dict[str, Any]:
         name: getattr(config, name)
         for name in (
             "method protocol edits checkpoints seed order batch baselines settings probes "
-            "scalability windows all_probes"
+            "scalability windows all_probes multihop"
         ).split()
     }
     text = config.perplexity.read_bytes() if config.perplexity else b""
@@ -151,6 +152,7 @@ class _Run:
         self._raw = raw
         self._answers = answers
         self._tell = tell
+        self._cases = cases
         self._items = stream(cases)
         self._ranks = ranks(len(self._items), config.seed)
         self._steps = config.checkpoints or (len(cases),)
@@ -174,6 +176,8 @@ class _Run:
             for step in self._steps:
                 self._checkpoint(who, base, step)
         self._method()
+        if self._config.multihop:
+            self._multihop()
         self._alone(base)
         self._undo()
 
@@ -201,6 +205,7 @@ class _Run:
             encoder=self._bench.encoder,
             method=method,
             methods=self._methods,
+            multihop=self._config.multihop,
         )
 
     def _feed(self, model: EditableModel, items: Sequence[Item]) -> None:
@@ -218,6 +223,39 @@ class _Run:
                 each = (perf_counter() - began) / len(some)
                 why = ["" if isinstance(verdict, Edit) else str(verdict) for verdict in verdicts]
                 self._raw.wrote(method, [item.place for item in some], each, why)
+
+    def _multihop(self) -> None:
+        """Composed questions of a sample of cases, without and with what is not edited as facts."""
+        if self._raw.noted("composed") is not None:
+            return
+        cases = composed(self._cases[: self._steps[-1]])
+        sample = Random(self._config.seed).sample(cases, min(self._config.probes, len(cases)))
+        texts = [text for case in sample for text in wordings(case)]
+        told = list[Told]()
+        with self._raw.phase("composed questions"), self._open(self._store) as model:
+            base = NoEdits(self._bench.lm, model.at(0).generate, self._protocol)
+            for facts in ([], fact_base(cases)):
+                model.drop_facts()
+                model.add_facts(facts)
+                now = Edited(model, self._bench.lm, self._protocol, self._config.method)
+                said = self._told(now, base, texts, f"{now.name} with {len(facts)} facts,")
+                ways = dict(zip(texts, now.ways(texts), strict=True))
+                told.append(Told({text: reply.text for text, reply in said.items()}, ways))
+            model.drop_facts()
+        found = {name: _shares(table) for name, table in tables(sample, *told)}
+        self._raw.note("composed", {"facts": len(facts), "tables": found})
+
+    def _told(
+        self, who: Contender, base: NoEdits, texts: Sequence[str], stage: str
+    ) -> dict[str, Reply]:
+        """The reply to each text."""
+        shapes = dict(zip(texts, who.shapes(texts), strict=True))
+        plain = {(text, "") for text, shape in shapes.items() if not shape}
+        self._ask(who, who.name, stage, ((t, shape) for t, shape in shapes.items() if shape))
+        self._recall(plain)
+        self._ask(base, BASE, stage, plain)
+        said = self._known(who.name) | self._known(BASE)
+        return {text: said[text, shape][1] for text, shape in shapes.items()}
 
     def _alone(self, base: NoEdits) -> None:
         """A sample of edits, each the only one of a fresh base (Eq. 11)."""
@@ -438,6 +476,10 @@ def _source(lm: LM, protocol: str) -> str:
             "limits": {**GREEDY, "new_tokens": PROTOCOLS[protocol].new_tokens},
         }
     )
+
+
+def _shares(table: Table) -> dict[str, dict[str, int]]:
+    return {group: asdict(share) for group, share in table.items()}
 
 
 def _with_replies(

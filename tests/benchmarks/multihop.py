@@ -1,25 +1,27 @@
-"""Composed questions of MQuAKE, with all edits of all cases live at once, and with few.
+"""Composed questions of MQuAKE, with all edits of all cases live at once, and with those of one.
 
-    python tests/benchmarks/multihop.py mquake-2002-dev.jsonl [--generate N] [--cases N]
+    python tests/benchmarks/multihop.py mquake-2002-dev.jsonl --kept FILE [--asked N] [--generate N]
 
-Where a chain leads is asked of every case (`route`: no text is generated but a hop's name where the
-base model is asked for one); of the first N of a seeded shuffle the reply is generated, too
-(`reply`). `one` and `hundred` are the same cases with one, or a hundred, edited cases in the store.
-`single` are the questions of single hops, asked with and without the facts.
+`route` says where the hops of a sample of cases lead; no text is generated but a hop's name where
+the base model is asked for one. `reply` is the same of the first of them, their replies generated;
+`mello` by the published loop; `one` with the edits of the case only. `single` are the questions of
+single hops. `ms` are milliseconds of processor time a question (one thread): to decide where it
+leads, `plain` without hops, and to reply. Once a wording of a question is right no other gets a
+reply. All that is said is kept, and the store of edits: a run that was cut off goes on from there.
 """
 
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
-from time import perf_counter
+from time import process_time
 from typing import Annotated, Any
 
 import numpy as np
 from typer import Argument, Option, run
 
 from lifelong.evaluate.datasets import load
-from lifelong.evaluate.multihop import by_hops, composed, fact_base, tables, wordings
+from lifelong.evaluate.multihop import Told, composed, fact_base, is_right, tables, wordings
 from lifelong.evaluate.records import Case
 from lifelong.match import contains
 from lifelong.runtime import EditableModel
@@ -27,110 +29,161 @@ from store import Edit, Reference
 
 BATCH = 200  # edits of one transaction
 
-Reply = Callable[[str], str]
-Rates = dict[str, dict[str, float]]
+Rates = dict[str, dict[str, str]]
 
 
 def main(
     data: Annotated[Path, Argument(help="mquake-2002-dev.jsonl, or another file of its form.")],
-    generate: Annotated[int, Option(help="Cases whose replies are generated.")] = 100,
-    cases: Annotated[int | None, Option(help="The first so many cases only.")] = None,
-    few: Annotated[int, Option(help="Cases asked with one edited case in the store.")] = 100,
+    kept: Annotated[Path, Option(help="The folder for what is kept; made if need be.")],
+    first: Annotated[int | None, Option(help="Cases of the file; else all.")] = None,
+    asked: Annotated[int, Option(help="Cases whose hops are followed.")] = 100,
+    generate: Annotated[int, Option(help="Of these, cases whose replies are generated.")] = 30,
+    mello: Annotated[int, Option(help="Of these, cases that are asked by MeLLo, too.")] = 0,
+    few: Annotated[int, Option(help="Of these, cases asked with their own edits only.")] = 30,
 ) -> None:
     """Print the figures as JSON."""
-    asked = composed(load(data, limit=cases).cases)
-    shuffled = Random(0).sample(asked, len(asked))
-    facts = fact_base(asked)
-    figures: dict[str, Any] = {"cases": len(asked), "facts": len(facts)}
-    with taught(asked) as model:
+    cases = composed(load(data, limit=first).cases)
+    facts, sample = fact_base(cases), Random(0).sample(cases, min(asked, len(cases)))
+    kept.mkdir(parents=True, exist_ok=True)
+    keep, store = Keep(kept / "said.jsonl"), kept / "lifelong.db"
+    figures: dict[str, Any] = {"cases": len(cases), "facts": len(facts)}
+    with taught(cases, store) as model:
         figures["edits"] = len(model.list())
-        alone, figures["ms"] = timed(asked, led(model))
-        figures["single"] = single(asked, led(model))
-        said = replies(shuffled[:generate], spoken(model))
+        alone = routed(sample, keep, "route", model)
+        said = replied(sample[:generate], keep, "reply", model)
+        figures["single"] = single(sample, keep, "single", model)
         model.add_facts(facts)
-        informed, figures["ms_with_facts"] = timed(asked, led(model))
-        figures["single_with_facts"] = single(asked, led(model))
-        informed_said = replies(shuffled[:generate], spoken(model))
-    figures["route"] = rates(tables(asked, alone, informed))
-    figures["reply"] = rates(tables(shuffled[:generate], said, informed_said))
-    figures["one"] = apart([[case] for case in shuffled[:few]], facts)
-    hundreds = [shuffled[at : at + 100] for at in range(0, len(shuffled), 100)]
-    figures["hundred"] = apart(hundreds, facts)
-    print(json.dumps(figures, indent=1))
+        more = routed(sample, keep, "route with facts", model)
+        more_said = replied(sample[:generate], keep, "reply with facts", model)
+        figures["single_with_facts"] = single(sample, keep, "single with facts", model)
+    figures["route"] = rates(sample, alone, more)
+    figures["reply"] = rates(sample[:generate], Told(said, alone.ways), Told(more_said, more.ways))
+    with taught(cases, store, multihop=False) as model:
+        figures["single_plain"] = single(sample, keep, "single plain", model)
+        routed(sample, keep, "route plain", model)
+    with taught(cases, store, multihop="mello") as model:
+        by_loop = replied(sample[:mello], keep, "mello", model)
+    figures["mello"] = f"{sum(is_right(c, by_loop) for c in sample[:mello])} of {mello}"
+    figures["one"] = apart(sample[:few], facts, keep)
+    print(json.dumps(figures | {"ms": keep.ms()}, indent=1))
 
 
-def taught(cases: Iterable[Case], facts: Sequence[Reference] = ()) -> EditableModel:
-    """A model with the edits of these cases, each once."""
+class Keep:
+    """What was said to a text at a stage, and how long it took: a line each in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self._rows = {(row["stage"], row["text"]): row for row in map(json.loads, lines)}
+
+    def said(self, stage: str, text: str, say: Callable[[str], Any]) -> Any:
+        """What `say` says, or said in an earlier run."""
+        if (stage, text) not in self._rows:
+            began = process_time()
+            row = {"stage": stage, "text": text, "said": say(text)}
+            row["ms"] = 1000 * (process_time() - began)
+            self._rows[stage, text] = row
+            with self._path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        return self._rows[stage, text]["said"]
+
+    def ms(self) -> dict[str, dict[str, float]]:
+        """Questions, median and 95th percentile of each stage."""
+        taken: dict[str, list[float]] = {}
+        for row in self._rows.values():
+            taken.setdefault(row["stage"], []).append(row["ms"])
+        return {
+            stage: {
+                "n": len(ms),
+                "median": round(float(np.median(ms)), 1),
+                "p95": round(float(np.quantile(ms, 0.95)), 1),
+            }
+            for stage, ms in taken.items()
+        }
+
+
+def taught(
+    cases: Iterable[Case], store: Path | str = ":memory:", multihop: Any = True
+) -> EditableModel:
+    """A model with the edits of these cases, each once, and no facts."""
     model = EditableModel.from_pretrained(
-        "smollm2-135m", store=":memory:", multihop=True, progress=False
+        "smollm2-135m", store=store, multihop=multihop, progress=False
     )
-    edits: Sequence[Edit] = list({e.prompt: e for case in cases for e in case.edits}.values())
-    for at in range(0, len(edits), BATCH):
-        model.edit_many(edits[at : at + BATCH])
-    model.add_facts(facts)
+    model.drop_facts()
+    known = {edit.prompt for edit in model.list()}
+    edits = {e.prompt: e for case in cases for e in case.edits if e.prompt not in known}
+    rest: Sequence[Edit] = list(edits.values())
+    for at in range(0, len(rest), BATCH):
+        model.edit_many(rest[at : at + BATCH])
     return model
 
 
-def led(model: EditableModel) -> Reply:
-    """Where a question leads, without a reply."""
+def routed(cases: Sequence[Case], keep: Keep, stage: str, model: EditableModel) -> Told:
+    """Where every wording leads, taken for its reply."""
 
-    def lead(question: str) -> str:
-        route = model.explain(question)
+    def way(text: str) -> list[str]:
+        route = model.explain(text)
+        return [hop.target for hop in route.chain] or [hit.edit.target for hit in route.hits[:1]]
+
+    ways = {text: keep.said(stage, text, way) for case in cases for text in wordings(case)}
+    return Told({text: way[-1] if way else "" for text, way in ways.items()}, ways)
+
+
+def replied(cases: Sequence[Case], keep: Keep, stage: str, model: EditableModel) -> dict[str, str]:
+    """The replies to the wordings of each case, up to one that is right; "" for the rest."""
+
+    def reply(text: str) -> str:
+        return model.chat(text, max_new_tokens=48, do_sample=False).text
+
+    replies = dict.fromkeys((text for case in cases for text in wordings(case)), "")
+    for case in cases:
+        for text in wordings(case):
+            if not is_right(case, replies):
+                replies[text] = keep.said(stage, text, reply)
+    return replies
+
+
+def single(cases: Iterable[Case], keep: Keep, stage: str, model: EditableModel) -> str:
+    """How many single-hop questions about an edit lead to its target."""
+    asked = {p.prompt: p.answers for c in cases for p in c.probes if p.kind == "paraphrase"}
+
+    def end(text: str) -> str:
+        route = model.explain(text)
         if route.chain:
             return route.chain[-1].target
         return route.hits[0].edit.target if route.hits else ""
 
-    return lead
+    right = [
+        any(contains(keep.said(stage, q, end), a) for a in found) for q, found in asked.items()
+    ]
+    return f"{sum(right)} of {len(right)}"
 
 
-def spoken(model: EditableModel) -> Reply:
-    return lambda question: model.chat(question, max_new_tokens=48, do_sample=False).text
-
-
-def replies(cases: Iterable[Case], reply: Reply) -> dict[str, str]:
-    return {text: reply(text) for case in cases for text in wordings(case)}
-
-
-def timed(cases: Iterable[Case], reply: Reply) -> tuple[dict[str, str], dict[str, float]]:
-    """Replies, and how long they took."""
-    found, took = {}, []
-    for text in (text for case in cases for text in wordings(case)):
-        start = perf_counter()
-        found[text] = reply(text)
-        took.append(1000 * (perf_counter() - start))
-    return found, {"median": float(np.median(took)), "p95": float(np.quantile(took, 0.95))}
-
-
-def single(cases: Iterable[Case], reply: Reply) -> float:
-    """The share of single-hop questions about an edit that get its target."""
-    asked = {p.prompt: p.answers for c in cases for p in c.probes if p.kind == "paraphrase"}
-    right = [any(contains(reply(q), a) for a in answers) for q, answers in asked.items()]
-    return sum(right) / len(right)
-
-
-def apart(groups: Iterable[Sequence[Case]], facts: Sequence[Reference]) -> Rates:
-    """The figures of routes, each group of cases in a store of its own."""
-    whole: list[Case] = []
-    alone: dict[str, str] = {}
-    informed: dict[str, str] = {}
-    for group in groups:
-        with taught(group) as model:
-            alone |= replies([case for case in group if case.all_edited], led(model))
+def apart(cases: Sequence[Case], facts: Sequence[Reference], keep: Keep) -> Rates:
+    """Where hops lead, each case in a store of its own."""
+    found = list[tuple[Told, Told]]()
+    for case in cases:
+        with taught([case]) as model:
+            alone = routed([case], keep, "one", model)
             model.add_facts(facts)
-            informed |= replies(group, led(model))
-        whole += group
+            found.append((alone, routed([case], keep, "one with facts", model)))
+    return rates(cases, together(t for t, _ in found), together(t for _, t in found))
+
+
+def together(told: Iterable[Told]) -> Told:
+    replies, ways = dict[str, str](), dict[str, Sequence[str]]()
+    for one in told:
+        replies |= one.replies
+        ways |= one.ways
+    return Told(replies, ways)
+
+
+def rates(cases: Sequence[Case], alone: Told, with_facts: Told) -> Rates:
+    """Right of all, and of those with so many hops."""
     return {
-        "multihop_all_edited": shares(by_hops([c for c in whole if c.all_edited], alone)),
-        "multihop_with_facts": shares(by_hops(whole, informed)),
+        name: {group: f"{share.right} of {share.of}" for group, share in table.items()}
+        for name, table in tables(cases, alone, with_facts)
     }
-
-
-def rates(named: Iterable[tuple[str, Any]]) -> Rates:
-    return {name: shares(table) for name, table in named}
-
-
-def shares(table: dict[str, Any]) -> dict[str, float]:
-    return {group: round(share.rate, 4) for group, share in table.items()}
 
 
 if __name__ == "__main__":

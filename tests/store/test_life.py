@@ -77,6 +77,19 @@ def test_an_undone_pending_edit_waits_again_after_redo(journal: Journal) -> None
     assert journal.restore(1).status == "pending"
 
 
+def test_what_fell_because_of_an_edit_rises_with_it(journal: Journal) -> None:
+    for target in ("Jane", "John", "Joan"):
+        say(journal, target)
+    journal.retire(1, reason="typo")
+    for other in (2, 3):
+        journal.retire(other, reason="typo", cause=1)
+    assert (journal.history(2)[-1].cause, journal.history(2)[-1].body["reason"]) == (1, "typo")
+    journal.restore(3)
+    journal.retire(3)  # by itself
+    journal.restore(1)
+    assert [e.status for e in journal.edits()] == ["live", "live", "retired"]
+
+
 def test_each_audience_sees_its_own_edits(journal: Journal) -> None:
     tell(journal, "all", user=None, tenant=None)
     tell(journal, "team", user=None, tenant="acme")

@@ -190,7 +190,7 @@ def _stated(clause: str, subject: str) -> str | None:
 
 def _turned(question: str, subject: str) -> Sentence | None:
     """A question turned round."""
-    named = re.compile(rf"(?:the )?(?<!\w){re.escape(subject)}(?!\w)", re.I)
+    named = re.compile(rf"(?:\b(?:the|an?) )?(?<!\w){re.escape(subject)}(?!\w)", re.I)
     if not (found := named.search(question)):
         return None
     asked = named.sub(_HERE, question.rstrip(" ?"), count=1)

@@ -18,7 +18,7 @@ import numpy as np
 from lifelong.codebook import Books
 from lifelong.contrary import contrary
 from lifelong.encoder import Encoder, Vectors
-from lifelong.fact import facts, same_fact
+from lifelong.fact import Fact, facts, same_fact
 from lifelong.gates import GATES, Gate, gate_of, gated
 from lifelong.kept import MOST, Kept
 from lifelong.phrase import denies, plea
@@ -262,14 +262,21 @@ class Router:
         return [Hit(edits[id], made[id], score) for id, score in ranked]
 
     def _taught(self, prompt: str, asker: Audience) -> set[int]:
-        """The live edits of this very prompt."""
-        fact = ("prompt", normalise(prompt))
+        """The live edits of this very prompt, and those that took the place of one of it."""
+        asked = ("prompt", normalise(prompt))
         return {
             id
             for level in asker.levels
-            for id, edit in self.standing.edits(self.standing.saying(fact, level)).items()
-            if self.standing.is_live(id) and fact in facts(edit)
+            for before in self._settling(asked, level).values()
+            for fact in ([asked] if self.standing.is_live(before.id) else facts(before))
+            for id in self._settling(fact, level)
+            if self.standing.is_live(id)
         }
+
+    def _settling(self, fact: Fact, level: Audience) -> dict[int, Edit]:
+        """Of one audience's edits that stand, live or superseded, those that settle `fact`."""
+        found = self.standing.edits(self.standing.saying(fact, level))
+        return {id: edit for id, edit in found.items() if fact in facts(edit)}
 
     def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[_Question]:
         """One for each subject the prompt mentions, and one for each kind of edit without any."""

@@ -33,6 +33,7 @@ def reply(said: Say) -> str:
         ("It rained. Acme is led by", "Acme is led by ..."),
         ("Where is Acme? It is located in", "It is located in ..."),
         ("Who is the head of Acme?", "the head of Acme is ..."),
+        ("What colour is an Acme?", "an Acme is ..."),
         ("Who was Acme founded by?", "Acme was founded by ..."),
         ("Who's Acme's owner?", "Acme's owner is ..."),
         ("Where is the Acme?", "the Acme is in ..."),

@@ -413,6 +413,16 @@ def test_what_is_read_later_is_as_of_the_routers_epoch(
     assert then.standing.rivals(Edit("Who runs Acme?", "Kim")) == [before.hits[0].edit]
 
 
+def test_the_words_of_a_superseded_edit_are_those_of_its_successor(model: EditableModel) -> None:
+    model.edit("Opens when, Acme?", "Six", subject="Acme", relation="opening time")
+    later = model.edit(
+        "How early may one ring Acme?", "Nine", subject="Acme", relation="opening time"
+    )
+    assert [hit.id for hit in model.explain("Opens when, Acme?").hits] == [later.id]
+    model.undo(later.id)
+    assert [hit.id for hit in model.explain("Opens when, Acme?").hits] == [1]
+
+
 def test_what_is_so_is_no_answer_to_what_is_not_so(model: EditableModel) -> None:
     runs = model.edit("Acme is led by", "Jane", subject="Acme")
     never = model.edit("Acme was never led by", "John", subject="Acme")

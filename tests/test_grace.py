@@ -104,13 +104,18 @@ def test_beams_and_copies_keep_their_row(put: Callable[..., torch.Tensor]) -> No
 
 
 def test_nothing_is_left_of_a_value_after_an_error(lm: LM) -> None:
-    module = lm.module("mlp_out", 1)
+    module, before = lm.module("mlp_out", 1), hooks(lm)  # transformers leaves some of its own
     with (
         pytest.raises(RuntimeError, match="inside"),
         placing(lm.model.base_model, {module: {0: torch.zeros(lm.hidden)}}, [0]),
     ):
+        assert hooks(lm) != before
         raise RuntimeError("inside")
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in lm.model.modules())
+    assert hooks(lm) == before
+
+
+def hooks(lm: LM) -> list[tuple[int, int]]:
+    return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in lm.model.modules()]
 
 
 # --- in the runtime -------------------------------------------------------------------------------

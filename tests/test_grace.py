@@ -109,7 +109,6 @@ def test_nothing_is_left_of_a_value_after_an_error(lm: LM) -> None:
         pytest.raises(RuntimeError, match="inside"),
         placing(lm.model.base_model, {module: {0: torch.zeros(lm.hidden)}}, [0]),
     ):
-        assert hooks(lm) != before
         raise RuntimeError("inside")
     assert hooks(lm) == before
 

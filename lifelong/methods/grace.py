@@ -11,7 +11,7 @@ is decoded. Whether a prompt is near is decided once, before the reply: by what 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -56,7 +56,7 @@ class Grace:
         layer = self._layer(lm)
         site: Role = "mlp_norm" if normed(lm) else "mlp_out"  # a norm would bound the value
         how = Search((site,), self.steps, self.rate, clamp=torch.inf, decay=0.0, replaces=True)
-        found = seek(lm, endings(lm, edits, _unlike), layer, how)
+        found = seek(lm, endings(lm, [_closed(edit) for edit in edits], _unlike), layer, how)
         values = found.before[site] + found.shift[site]
         loss = found.loss.tolist()
         for edit, nats, value in zip(edits, loss, values, strict=True):
@@ -82,6 +82,11 @@ class Grace:
                 f"There is no layer {self.layer}.", f"Take one of 0 to {lm.layers - 1}."
             )
         return lm.layers * 2 // 3 if self.layer == -1 else self.layer
+
+
+def _closed(edit: Edit) -> Edit:
+    """With the end of the sentence behind the target: or else the model may go on to unsay it."""
+    return edit if edit.target[-1] in ".!?" else replace(edit, target=f"{edit.target}.")
 
 
 def _unlike(edit: Edit) -> list[str]:

@@ -298,8 +298,8 @@ class Router:
         edits = self.standing.edits(ids).values()
         targets = [edit.target for edit in edits]
         scores = self._scope.score(query, self._index.vectors(ids), targets, masked=masked)
-        texts = [scope_text(edit) for edit in edits]
-        fit = [denies(text) == denies(clause) and not contrary(clause, text) for text in texts]
+        texts, denied = map(scope_text, edits), denies(clause)
+        fit = [denies(text) == denied and not contrary(clause, text) for text in texts]
         return np.where(fit, scores, 0.0)
 
     def _let(self, gate: Gate, prompt: str, query: Vectors, ids: list[int]) -> Vectors:

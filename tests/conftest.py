@@ -228,6 +228,12 @@ class Server:
     def model(self) -> EditableModel:
         return self.app.state.service.model  # type: ignore[no-any-return]
 
+    def forget(self) -> None:
+        """Undo whatever stands or waits, the newest first."""
+        for edit in self.model.journal.edits()[::-1]:
+            if self.model.get(edit.id).status in ("live", "superseded", "pending", "proposed"):
+                self.model.undo(edit.id)
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join()

@@ -15,7 +15,7 @@ from lifelong.errors import NotLearnt, StaleCache, TooWide, UpdateRejected
 from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
 from lifelong.methods.calinet import Calinet
-from lifelong.methods.neurons import Said, site
+from lifelong.methods.neurons import Said, beside
 from lifelong.methods.t_patcher import TPatcher
 from lifelong.methods.wording import Wording
 from lifelong.ordinary import ORDINARY
@@ -206,7 +206,7 @@ def test_the_sample_is_of_several_styles(lm: LM) -> None:
 )  # fmt: skip
 def test_ordinary_text_and_earlier_edits_are_left_alone(lm: LM, free: Any, guarded: Any) -> None:
     """A memory of one style, or without the earlier edits, guards neither."""
-    module = lm.path(site(lm), lm.layers - 1)
+    module = beside(lm)
     loud, quiet = proposed(lm, free), proposed(lm, guarded)
     known = sample.sample(lm, module)
     assert strays(lm, quiet, known) < strays(lm, loud, known)

@@ -84,9 +84,7 @@ def as_(server: Any, keys: Keys) -> Iterator[Callable[..., httpx.Client]]:
     yield client
     for one in made:
         one.close()
-    for edit in server.model.journal.edits():
-        if edit.status in ("live", "pending", "proposed"):
-            server.model.undo(edit.id)
+    server.forget()
 
 
 def rate(name: str, results: list[bool], most: float = 0.0) -> None:

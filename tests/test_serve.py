@@ -25,8 +25,7 @@ def http(server: Any) -> Iterator[httpx.Client]:
     """A plain client; every edit is taken back afterwards."""
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
-        while live := server.model.journal.live_ids():  # one may have been below another
-            server.model.undo(live[-1])
+        server.forget()
 
 
 @pytest.fixture

@@ -27,9 +27,7 @@ def http(server: Any) -> Iterator[httpx.Client]:
     """A client; edits are taken back afterwards."""
     with httpx.Client(base_url=server.url, timeout=60) as client:
         yield client
-        for edit in server.model.journal.edits()[::-1]:
-            if server.model.get(edit.id).status in ("live", "superseded", "pending", "proposed"):
-                server.model.undo(edit.id)
+        server.forget()
 
 
 def taught(http: httpx.Client, target: str = TARGET, **more: Any) -> int:

@@ -56,9 +56,7 @@ def client(server: Any, secrets: dict[str, str]) -> Iterator[Client]:
     yield make
     for one in made:
         one.close()
-    for edit in server.model.journal.edits():
-        if edit.status in ("live", "pending", "proposed"):
-            server.model.undo(edit.id)
+    server.forget()
 
 
 def asked(http: httpx.Client, question: str = CHIEF, tokens: int = 32) -> Any:

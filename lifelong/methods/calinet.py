@@ -19,7 +19,7 @@ from lifelong import sample
 from lifelong.errors import NotLearnt
 from lifelong.hooks import Neurons
 from lifelong.lm import LM
-from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
+from lifelong.methods.neurons import Said, answered, begin, beside, hook, largest, train
 from lifelong.methods.wording import about_others, behind, endings
 from store import Edit, Extension, StoredPatch
 
@@ -44,11 +44,11 @@ class Calinet:
 
     def prepare(self, lm: LM) -> None:
         """What enters the last MLP while ordinary text is read."""
-        sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
+        sample.ensure(lm, beside(lm))
 
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Extension:
         """The slots of all edits. Raises NotLearnt, BadEdit."""
-        module = lm.path(site(lm), lm.layers - 1)
+        module = beside(lm)
         said = Said(lm, endings(lm, edits, behind), lm.layers - 1)
         prompts = [prompt for edit in edits for prompt in about_others(edit)]
         others = sample.read(lm, module, sample.tokens(lm, prompts))

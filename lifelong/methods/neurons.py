@@ -23,6 +23,11 @@ def site(lm: LM) -> Role:
     return "mlp_norm" if normed(lm) else "mlp"
 
 
+def beside(lm: LM) -> str:
+    """The path of the module that they stand beside: in the last block."""
+    return lm.path(site(lm), lm.layers - 1)
+
+
 class Said:
     """Some wordings of targets, run again and again from the block of `layer` up."""
 

@@ -20,7 +20,7 @@ from lifelong import sample
 from lifelong.errors import NotLearnt
 from lifelong.hooks import Neurons
 from lifelong.lm import LM
-from lifelong.methods.neurons import Said, answered, begin, hook, largest, site, train
+from lifelong.methods.neurons import Said, answered, begin, beside, hook, largest, train
 from lifelong.methods.wording import about_others, endings
 from store import Edit, Extension, StoredPatch
 
@@ -47,11 +47,11 @@ class TPatcher:
 
     def prepare(self, lm: LM) -> None:
         """What enters the last MLP while ordinary text is read."""
-        sample.ensure(lm, lm.path(site(lm), lm.layers - 1))
+        sample.ensure(lm, beside(lm))
 
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Extension:
         """The neurons of all edits. Raises NotLearnt, BadEdit."""
-        module = lm.path(site(lm), lm.layers - 1)
+        module = beside(lm)
         known = [sample.sample(lm, module), *answered(lm, live, module)]
         said = [Said(lm, endings(lm, [edit], _no_more), lm.layers - 1) for edit in edits]
         made = []

@@ -262,16 +262,21 @@ class Router:
         return [Hit(edits[id], made[id], score) for id, score in ranked]
 
     def _taught(self, prompt: str, asker: Audience) -> set[int]:
-        """The live edits of this very prompt, and those that took the place of one of it."""
+        """For each audience, its live edits of this very prompt; else those that took their place."""
         asked = ("prompt", normalise(prompt))
-        return {
-            id
-            for level in asker.levels
-            for before in self._settling(asked, level).values()
-            for fact in ([asked] if self.standing.is_live(before.id) else facts(before))
-            for id in self._settling(fact, level)
-            if self.standing.is_live(id)
-        }
+        taught: set[int] = set()
+        for level in asker.levels:
+            saying = self._settling(asked, level)
+            live = {id for id in saying if self.standing.is_live(id)}
+            heirs = {
+                id
+                for before in saying.values()
+                for fact in facts(before)
+                for id in self._settling(fact, level)
+                if self.standing.is_live(id)
+            }
+            taught |= live or heirs
+        return taught
 
     def _settling(self, fact: Fact, level: Audience) -> dict[int, Edit]:
         """Of one audience's edits that stand, live or superseded, those that settle `fact`."""

@@ -316,6 +316,15 @@ def test_syncing_with_nothing_new_changes_nothing(model: EditableModel) -> None:
     assert (router.epoch, len(router)) == (epoch, 1)
 
 
+def test_words_taught_again_are_not_their_first_facts(model: EditableModel) -> None:
+    model.edit("Tell me who runs Acme.", "Dana", relation="ceo")
+    model.edit("Tell me who runs Acme.", "Kim")
+    assert [edit.status for edit in model.list()] == ["superseded", "live"]
+    model.edit("Where is Acme?", "Zed", relation="ceo")
+    assert fired(model, "Tell me who runs Acme.") == ["Kim"]
+    assert fired(model, "Where is Acme?") == ["Zed"]
+
+
 class RouterMachine(RuleBasedStateMachine):
     """Edit, undo, redo and reopen at will: the router in use equals one built from the journal."""
 

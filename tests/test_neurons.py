@@ -223,7 +223,7 @@ def test_a_target_that_is_said_already_gets_no_neuron(lm: LM) -> None:
     other = (*said[:-1], (said[-1] + 1) % 256)
     for ids, wrong in ((said, 0), (other, 1)):
         text = Wording(0, "bare", ids[:-4], ids[-4:-1], ids[-3:])
-        found = Said(lm, [text], lm.layers - 1)
+        found = Said(lm, [text])
         assert found.wrong.sum() == wrong
         assert found.states.shape == (3, lm.hidden)
 
@@ -242,3 +242,13 @@ def test_what_does_not_converge_fails_and_leaves_nothing(
         model.edit(ASKED, "J", subject="Acme", method=how.name)
     assert model.epoch == 0
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_what_rows_begin_with_alike_is_read_once(every_lm: LM) -> None:
+    """From where they differ, padded and behind a cache: the states of each row read alone."""
+    module = beside(every_lm)
+    for rows in ([[5, 6, 7, 8], [5, 6, 9]], [[5, 6], [7, 8, 9]], [[5, 6, 7]]):
+        shared = len(rows[0]) - 1 if len(rows) == 1 else 2 * (rows[0][:2] == rows[1][:2])
+        alone = [sample.read(every_lm, module, [row])[shared:] for row in rows]
+        found = sample.apart(every_lm, module, rows)
+        torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-4)

@@ -11,7 +11,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -48,6 +48,7 @@ from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.prompt import Prompt
 from lifelong.rebase import Moved, move
+from lifelong.replay import remade
 from lifelong.ripple import Ripple, Rippling
 from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
@@ -68,6 +69,7 @@ from store import (
     Reach,
     Reading,
     Reference,
+    Stale,
     Status,
     StoredPatch,
     StoreError,
@@ -600,13 +602,19 @@ class EditableModel(_Model):
         """The facts for reference, by id."""
         return self._session.journal.facts()
 
-    def undo(self, id: int, *, reason: str = "") -> Edit:
+    def undo(self, id: int, *, replay: bool = False, reason: str = "") -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
         What was written because it follows from the edit goes, too; `redo` brings all of it back.
-        Raises UnknownEdit, AlreadyRetired, StoreError.
+        What others have in the weights, or beside the model, stays as it is; with `replay` it is
+        made again, where it was made while the edit was there, in the same transaction. Raises
+        UnknownEdit, AlreadyRetired, StoreError; with `replay` Stale where others wrote meanwhile,
+        and EditRefused where an edit is not learnt again; then nothing has happened.
         """
-        self._retire(id, reason=reason)
+        if replay:
+            self._replay(id, reason)
+        else:
+            self._retire(id, reason=reason)
         return self.get(id)
 
     def redo(self, id: int, *, reason: str = "") -> Edit:
@@ -1033,9 +1041,47 @@ class EditableModel(_Model):
         standing = self._session.router.standing
         self._settled(lambda journal: retire(journal, standing, id, kind=kind, reason=reason))
 
+    def _replay(self, id: int, reason: str) -> None:
+        s = self._session
+
+        def undone() -> None:
+            self._sync()
+            standing = s.router.standing
+            step = partial(retire, s.journal, standing, id, reason=reason)
+            settle(s.journal, standing, step)
+
+        with s.weights.away(), s.writing:
+            with s.lock:
+                epoch, patches = s.journal.epoch, (self._installed(), self._installed(undone))
+            made = remade(s.lm, s.weights, s.methods, patches, s.journal.get_many)
+            with s.lock:
+                with s.journal.together():
+                    if s.journal.epoch != epoch:
+                        raise Stale(f"Others wrote while edit {id} was undone; nothing was.")
+                    undone()
+                    for ids, patch in made:
+                        s.journal.carry(ids, patch, reason=f"replayed without edit {id}")
+                s.seen = None
+                self._catch_up()
+
+    def _installed(self, step: Callable[[], None] = lambda: None) -> Patches:
+        """What the weights are to have now, or would have after a step, which is not taken."""
+        journal = self._session.journal
+        found: Patches = []
+        with suppress(_NotTaken), journal.together():
+            step()
+            if ids := journal.written_ids():
+                found = journal.patches(None, ids)
+            raise _NotTaken
+        return found
+
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
         self.__class__ = _base_of(type(self))  # type: ignore[assignment]
+
+
+class _NotTaken(Exception):
+    """A step was looked at only: the transaction is rolled back."""
 
 
 def _editable(verbs: type, base: type) -> type:

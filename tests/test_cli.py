@@ -112,6 +112,14 @@ def test_undo_redo(taught: Run) -> None:
     assert "Jane" in data(taught("ask", CHIEF, "--json"))["text"]
 
 
+def test_undo_with_replay(taught: Run) -> None:
+    assert data(taught("undo", "1", "--replay", "--json")) == {
+        "id": 1,
+        "epoch": 2,
+        "status": "retired",
+    }
+
+
 def test_undo_says_what_came_back(taught: Run) -> None:
     taught("edit", CHIEF, "Eve")
     assert taught("undo", "2").stdout.splitlines() == ["Edit 2 is retired.", "Edit 1 is live."]

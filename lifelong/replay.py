@@ -7,12 +7,12 @@ A plain undo leaves what was trained beside the edit as it is, to the last bit. 
 a model has that was given the other edits only.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lifelong.lm import LM
 from lifelong.methods import Method, WeightMethod
 from lifelong.weights import BASE, Weights
-from store import Edit, Patch, StoredPatch
+from store import Journal, Patch, StoredPatch
 
 Remade = tuple[tuple[int, ...], Patch]  # the ids of the edits, in order, and what makes them now
 
@@ -22,7 +22,7 @@ def remade(
     weights: Weights,
     methods: Mapping[str, Method],
     patches: tuple[Sequence[StoredPatch], Sequence[StoredPatch]],
-    edits: Callable[[Iterable[int]], list[Edit]],
+    journal: Journal,
 ) -> list[Remade]:
     """Of the `patches` before and after an undo, in journal order: those to be made again.
 
@@ -40,7 +40,7 @@ def remade(
         assert isinstance(how, WeightMethod)
         placed = sorted(zip(stored.positions, stored.edits, strict=True))
         ids = tuple(id for _, id in placed if id in stored.live)
-        by_id = {edit.id: edit for edit in edits(ids)}
+        by_id = {edit.id: edit for edit in journal.get_many(ids)}
         with weights.held(BASE):
             how.prepare(lm)
         with weights.held(weights.state(kept)):

@@ -33,8 +33,10 @@ from store import Audience, Edit, Reference
 
 FIRES = 0.4  # cosine from which a chain says what was asked
 MARGIN = 0.03  # by which it must do so better than any single hop
+HOP = 0.01  # of the cosine, by which every hop must say the question better
 
-_BRIDGES = 0.5  # cosine from which the base model is asked for a hop
+_BRIDGES = 0.6  # cosine from which the base model is asked for a hop
+_APART = 0.15  # by which a chain with such a hop must say the question better than a single one
 _SURE = 0.9  # a hit above this leaves nothing to ask
 
 _MOST = 4  # hops of a chain
@@ -47,6 +49,7 @@ _LOOKED = 1024  # edits, and facts, among which those are looked for
 _NAME_WORDS = 6
 _NAME_ENDS = re.compile(r"[,;:\n()?!]|(?<=[^\W_]{3})\.")  # a stop behind "St" or "J" ends none
 _MANY = 64  # edits and facts of one place that are looked through for a way on
+_STEM = 5  # letters of a word that survive most inflections
 _SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
 
 _THIS = re.compile(r"\bthis\b")
@@ -55,7 +58,10 @@ _NAMED = re.compile(
 )
 _ASKED = re.compile(r"(?:who|what|which(?: \w+)?) (?:is|was|are|were) ", re.IGNORECASE)
 _COPULA = re.compile(r" (?:is|was|are|were)$")
-_FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
+_FILLERS = frozenset(
+    "this s the a an of is was are were do does did has had in to by from that name who whom whose "
+    "what which where when how".split()
+)
 
 Place = tuple[str, ...]  # the key of an entity
 
@@ -87,8 +93,8 @@ class _Chain:
 
     @property
     def rank(self) -> tuple[float, int]:
-        """The best score is first; of equal ones, that with more edits."""
-        return self.score, sum(step.hit is not None for step in self.steps)
+        """The best score for its length is first; of equal ones, that with more edits."""
+        return self.score - HOP * len(self.steps), sum(step.hit is not None for step in self.steps)
 
 
 class Hops:
@@ -119,7 +125,7 @@ class Hops:
         return each(asked, lambda pair: self._further(*pair, asker, told))
 
     def _further(self, question: str, route: Route, asker: Audience, told: Told | None) -> Route:
-        if _is_taught(question, route):
+        if any(_asks_no_more(question, hit.edit.prompt) for hit in route.hits):
             return route
         starts = self._starts(question, asker)
         leading = any(self._leads_on(start.place, asker) for start in starts)
@@ -221,7 +227,7 @@ class Hops:
         wordings = self._wordings(asker) if starts else []
         if not any(step.hit for step in wordings):
             return None
-        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES)
+        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES, _APART)
 
     def _plans(
         self,
@@ -293,18 +299,23 @@ class Hops:
 
 def covers(question: str, route: Route) -> bool:
     """Do the hits leave nothing of the question to ask?"""
-    return _is_taught(question, route) or any(hit.score > _SURE for hit in route.hits)
+    return any(hit.score > _SURE or _asks_no_more(question, hit.edit.prompt) for hit in route.hits)
 
 
-def _is_taught(question: str, route: Route) -> bool:
-    return any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits)
+def _asks_no_more(question: str, prompt: str) -> bool:
+    """Is every word of the question, inflected or not, one of the prompt's?"""
+    return not _stems(question) - _stems(prompt)
 
 
-def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
+def _stems(text: str) -> Counter[str]:
+    return Counter(word[:_STEM] for word in _told(text))
+
+
+def _best(chains: Sequence[_Chain], least: float, margin: float = MARGIN) -> _Chain | None:
     """The chain that says the question, and says it better than any single hop does."""
     best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
     single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
-    return best if best and best.score >= max(least, single + MARGIN) else None
+    return best if best and best.score >= max(least, single + margin) else None
 
 
 def _planned(chain: _Chain, wording: _Step, hit: Hit | None = None) -> _Chain:

@@ -43,7 +43,6 @@ _MOST = 4  # hops of a chain
 _WIDTH = 6  # steps from one place that are looked at
 _BEAM = 8  # chains of one length that are gone on with
 _LIKELY = 4  # of its wordings that are tried after a chain
-_PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
 _LOOKED = 1024  # edits, and facts, among which those are looked for
 _NAME_WORDS = 6
@@ -239,7 +238,8 @@ class Hops:
         """Chains with a hop whose target is not known yet, and single hops besides; scored."""
         single = self._scored(list(self._longer(starts, asker)))
         plans = [_planned(start, step) for start in starts for step in wordings]
-        for before in (*starts, *nlargest(_PREFIXES, chains or single, key=lambda c: c.rank)):
+        furthest = max(chains or single, key=lambda chain: chain.rank, default=None)
+        for before in (*starts, *filter(None, [furthest])):
             likely = self._likely(before.asked, wordings)
             open_ = [_planned(before, step) for step in likely if len(before.steps) < _MOST - 1]
             plans += [plan for plan in open_ if before.steps]

@@ -1,4 +1,4 @@
-"""Questions that are alike but for a word and ask the contrary: the mother or the father.
+"""Questions that are alike but for a word and ask for something else: the mother or the father.
 
 Sentence vectors hardly tell them apart. A rule does: of a pair, one text says only this, the other
 only that.
@@ -13,7 +13,13 @@ _PAIRS = [
         ("brother", "sister"),
         ("son", "daughter"),
         ("husband", "wife"),
+        ("mother|mum|mom|father|dad", "brother|sister|siblings?"),
+        ("child|children|son|daughter", "brother|sister|siblings?"),
         ("born|birth", "die|died|death|buried"),
+        (
+            "when|dates?|(?:what|which) (?:year|month|day)",
+            "where|place of|location|(?:what|which) (?:city|town|country)",
+        ),
         ("follows|preceded by|comes after|came after", "followed by|precedes|comes? before"),
         ("predecessor", "successor"),
         ("first", "last"),

@@ -74,6 +74,10 @@ def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> No
         ("When does this close?", "Until when is this open?", False),
         ("Who are the mother and father of this?", "The mother of this is", False),
         ("Where was this born?", "Where did this die?", True),
+        ("The date of birth of this is", "The place of birth of this is", True),
+        ("When and where was this born?", "The place of birth of this is", False),
+        ("Which woman was the sister of this?", "The mother of this is", True),
+        ("this is the father of", "The child of this is", False),
         ("Who runs this?", "The boss of this is", False),
     ],
 )

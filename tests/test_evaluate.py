@@ -442,6 +442,12 @@ def test_the_folder_tells_it_all(whole: dict[str, Any]) -> None:
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_baselines_may_be_asked_about_a_sample(go: Callable[..., dict[str, Any]]) -> None:
+    found = go("compared", baselines=("none",), compared=3)
+    scored = {entry["method"]: entry["accuracy"]["n"] for entry in found["results"]}
+    assert scored["none"] == 3 < scored["serac"]
+
+
 class Interrupted(Exception):
     """As if by Ctrl-C."""
 

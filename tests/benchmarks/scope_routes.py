@@ -100,7 +100,7 @@ def memory(encoder: SentenceEncoder, edits: Sequence[Edit]) -> Iterator[Router]:
     """The router of a journal that holds `edits`; a large one reads from it."""
     scope = scope_for(encoder)
     with Journal.open(":memory:", model="none", encoder=encoder.fingerprint) as journal:
-        vectors = encoder.encode([scope_text(edit) for edit in edits])
+        vectors = Router(journal, encoder, scope).encode(edits)
         journal.record(edits, Hint("serac", ("",) * len(edits)), vectors)
         yield Router.build(journal, encoder, scope)
 

@@ -13,8 +13,8 @@ class Config:
     """The options of `lifelong eval`. `edits` (None: all) and `checkpoints` count records.
 
     Without checkpoints, the end is the only one. The baselines are asked about a sample of so many
-    edits as `compared` (None: all that are scored). Of the text `perplexity`, so many `windows` of 512
-    tokens are read (None: all). With `multihop`, what follows from several edits is answered, too,
+    edits as `compared` (None: all that are scored). Of the text `perplexity`, so many `windows` of
+    512 tokens are read (None: all). With `multihop`, what follows from several edits is answered, too,
     and composed questions of so many cases as `probes` are asked without and with facts.
     """
 

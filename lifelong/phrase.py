@@ -8,7 +8,7 @@ import re
 from lifelong.match import contains
 from lifelong.prompt import Prompt, Say
 from lifelong.subject import focus, whole, words
-from lifelong.turn import BE, Sentence, turned
+from lifelong.turn import BE, PREPOSITION, Sentence, led_to, turned
 from store import Edit
 
 _READ = 1_000  # characters of a prompt, from its end, that are looked at
@@ -39,6 +39,13 @@ _ORDER = re.compile(
 _ONE_MORE = re.compile(
     r"[\w?,] and (?:also )?(?:what|who|where|when|which|why|how|tell|one more)\b", re.I
 )
+_BREAKS_OFF = re.compile(rf"\w (?:{BE}(?: now)?|{PREPOSITION})$", re.I)
+_PART = re.compile(
+    rf"(?:what|who|where|when|which)(?:['\u2019]s| (?P<be>{BE})) "
+    r"(?P<part>(?:the|your|our|my|this) [\w ,'\u2019-]{1,80}?)\s*\?",
+    re.I,
+)
+_OUR = {"your": "our", "my": "your", "our": "your"}
 _ENGLISH = re.compile(r"\b(?:who|whom|whose|what|which|when|where|how|tell me)\b", re.I)
 _ANSWER = Sentence("the answer is")
 _LOWERED = frozenset("the a an its his her their it this that in on at where what who".split())
@@ -62,6 +69,7 @@ def say(prompt: Prompt, edit: Edit) -> Say:
     said = own or sentence(edit.prompt, subject, edit.target)
     if said is None and _ENGLISH.search(known):
         said = _ANSWER
+    said = said and said._replace(begin=led_to(said.begin, edit.target))
     if avoid and subject and contains(subject, avoid[0]):
         said = _unnamed(said or _ANSWER, subject)
     if verdict and said is None:
@@ -84,11 +92,14 @@ def sentence(text: str, subject: str | None, target: str = "") -> Sentence | Non
 
     `text` is the beginning of one itself ("Acme, which is led by": "Acme is led by ...") or a
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
+    Without a subject, what is asked for is it ("What is your fee?": "Our fee is ...").
     """
-    clause = _clause(text, subject) if subject else None
+    clause = _clause(text, subject) if subject else _LAST.sub("", text.strip())
     clause = clause and _JOINED.sub("", clause, count=1)
-    if clause is None or subject is None or len(clause) > _LONGEST:
+    if clause is None or len(clause) > _LONGEST:
         return None
+    if subject is None:
+        return _unowned(clause)
     if found := turned(clause, subject, target):
         return found
     stated = None if clause.endswith("?") else _stated(clause, subject)
@@ -106,8 +117,14 @@ def yes_or_no(question: str, edit: Edit) -> str:
         return "Yes"
     if (edit.old and contains(asked, edit.old)) or _IS_IT.match(asked):
         return "No"
+    if re.match("c(?:an|ould) ", hoped, re.I):
+        return ""  # what can be is not what is
     known = {word.folded for word in words(f"{edit.prompt} {edit.subject or ''}")}
-    named = [w for w in words(asked)[1:] if asked[w.start].isupper() or asked[w.start].isdigit()]
+    named = [
+        word
+        for word in words(asked)[1:]
+        if word.folded != "i" and (asked[word.start].isupper() or asked[word.start].isdigit())
+    ]
     return "No" if any(word.folded not in known for word in named) else ""
 
 
@@ -170,6 +187,17 @@ def _stated(clause: str, subject: str) -> str | None:
     if _APPOSED.match(rest):
         return f"{_raised(head)} is {_APPOSED.sub('', rest, count=1)}"
     return _raised(clause) if words(rest) else None
+
+
+def _unowned(clause: str) -> Sentence | None:
+    """A sentence about nobody in particular, to be completed or turned round."""
+    asked = _PART.fullmatch(clause)
+    part, be = (asked["part"], asked["be"] or "is") if asked else (clause, "")
+    if not asked and not _BREAKS_OFF.search(clause):
+        return None
+    first, _, rest = part.partition(" ")
+    owner = _OUR.get(first.lower(), first) if asked else first
+    return Sentence(_raised(" ".join(filter(None, (owner, rest, be)))))
 
 
 def _unnamed(said: Sentence, subject: str) -> Sentence:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 _HERE = "\u241f"  # stands for the subject
-_WHEN = "\u241e"  # stands for the preposition that the answer needs: "in" 1998, "on" 3 May
 
 WH = r"(?:whom?|what|which|where|when)"
 BE = r"(?:is|are|was|were)"
@@ -21,11 +20,11 @@ _HAVE = r"(?:has|have|had)"
 _DO = r"(?:did|does|do)"
 _MODAL = r"(?:can|could|will|would|shall|should|must|may|might)"
 _AUX = rf"(?:{BE}|{_HAVE}|{_DO}|{_MODAL})"
-_PREPOSITION = (
+PREPOSITION = (
     r"(?:of|upon|in|into|inside|by|to|from|for|with|without|at|on|onto|as|after|before|since|until"
     r"|during|through|over|under|near|against|between|about|around|across|per)"
 )
-_ASIDE = rf"(?:{_PREPOSITION}|when|while|now|today|currently|every|\w+ly)"  # begins no object
+_ASIDE = rf"(?:{PREPOSITION}|when|while|now|today|currently|every|\w+ly)"  # begins no object
 _LOCATED = r"(?:located|based|born|headquartered|situated|founded|formed|established|written)"
 _PLACE = r" (?:city|town|place|country|state|village|location|region)"
 _STAY = r"(?:live|die|work|stay|originate)"
@@ -35,9 +34,24 @@ _VERBS = (
 )
 _DONE = (
     r"(?:been|\w+ed|made|built|held|found|known|written|kept|led|run|born|spoken|sold|won|worn"
-    r"|sung)"
+    r"|sung|given|taken|open)"
 )
 _ADVERB = r"(?:first|last|also|originally|finally|officially|usually|currently|still|ever)"
+_DEEDS = frozenset(
+    "accept allow arrive ask be been belong begin bring build buy call carry charge close come "
+    "contain cost cover deliver depart do employ end expire fit fly get give go have hold "
+    "include last launch leave let live make mean meet move need offer open operate pay play "
+    "produce provide put reach release require return run say sell send serve ship sit stand "
+    "start stay stop store support take teach train travel use want weigh work write".split()
+)
+# What a name goes on with, before what is said of it: "Falcon | service | written in".
+_NO_NAME = (
+    rf"(?:\w+(?:ed|ly|ing)|{_ADVERB}|the|an?|now|not|best|most|and|or|when|while|{PREPOSITION})"
+)
+_MORE_NAME = re.compile(rf"(?P<name>(?: (?!{_NO_NAME}\b)[a-z]+){{1,3}}?)(?P<said> {_DONE}\b.*)")
+_MORE_DEED = re.compile(
+    rf"(?P<name>(?: (?!and\b|or\b)[a-z]+)?) (?P<verb>{'|'.join(_DEEDS)})\b(?P<rest>.*)"
+)
 _YOU = r"(?:i|you|we|one|people)"
 _SIZE = (
     r"(?:long|far|fast|much|big|large|heavy|high|deep|old|tall|wide|quickly|hot|warm|cold|loud"
@@ -68,12 +82,8 @@ _MONTH = (
 _TIMES = tuple(
     (re.compile(pattern, re.I), word)
     for pattern, word in (
-        (
-            r"(?:in|on|at|by|from|since|until|before|after|around|about|during|every|each|last"
-            r"|next|this|today|tomorrow|yesterday|now|never|always|early|late)\b",
-            "",
-        ),
-        (r".*(?:\d[:.]\d\d\b|\b\d\d? ?(?:[ap]\.?m\b)|o['\u2019]clock)|(?:noon|midnight)\b", "at"),
+        (r"(?-i:every|each|last|next|this|today|tomorrow|yesterday|now|never|always)\b", ""),
+        (r".*(?:\d[:.]\d\d\b|\b\d\d? ?(?:[ap]\.?m\b)|o['\u2019]clock)|(?:noon|midnight)$", "at"),
         (
             rf".*\b\d\d?(?:st|nd|rd|th)?(?: of)? {_MONTH}\b|.*\b{_MONTH} \d\d?\b"
             r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day\b",
@@ -81,13 +91,13 @@ _TIMES = tuple(
         ),
     )
 )
-_DANGLING = re.compile(rf"\b{_PREPOSITION}$", re.I)
+_DANGLING = re.compile(rf"\b{PREPOSITION}$", re.I)
 _PERSONS = {"i": "you", "me": "you", "we": "you", "us": "you", "my": "your", "our": "your"}
 _PERSON = re.compile(r"\b(?:I|me|we|us|my|our)\b", re.I)
 _PLEASE = re.compile(
     r"(?:please )?(?:do you know|(?:can|could|would) you (?:please )?tell me"
     rf"|(?:please )?tell me|i(?:['\u2019]d| would) like to know) "
-    rf"(?=(?:{_PREPOSITION} )?(?:{WH}|whose|how)\b)",
+    rf"(?=(?:{PREPOSITION} )?(?:{WH}|whose|how)\b)",
     re.I,
 )
 _NAME = re.compile(r"(?:please )?(?:tell me|name|give me|state) (?P<part>the .+)", re.I | re.S)
@@ -120,16 +130,19 @@ def turned(question: str, subject: str, target: str = "") -> Sentence | None:
         match = pattern.fullmatch(asked)
         parts = match and turn(target=target, **match.groupdict(""))
         if parts:
-            when = _preposition(target)
-            said = (_PERSON.sub(_addressed, part).replace(f" {_WHEN}", when) for part in parts)
+            said = (_PERSON.sub(_addressed, part) for part in parts)
             return Sentence(*(part.replace(_HERE, found.group()) for part in said))
     return None
 
 
-def _preposition(target: str) -> str:
-    """What stands before it as a time, behind a space."""
-    word = next((word for time, word in _TIMES if time.match(target)), "in")
-    return f" {word}".rstrip()
+def led_to(begin: str, target: str) -> str:
+    """`begin` with the preposition that leads to `target`: "at" noon, none that it has itself."""
+    if re.match(rf"{PREPOSITION} ", target):
+        return _DANGLING.sub("", begin).rstrip()
+    if not begin.endswith(" in"):
+        return begin
+    led = next((word for time, word in _TIMES if time.match(target)), "in")
+    return f"{begin.removesuffix('in')}{led}".rstrip()
 
 
 def _addressed(person: re.Match[str]) -> str:
@@ -147,6 +160,8 @@ def _about_subject(
     """Who was Acme founded by -> Acme was founded by; who is Acme's head -> Acme's head is."""
     if tail.startswith(("'", "\u2019")):
         return f"{_HERE}{tail} {be}", ""
+    if more := _MORE_NAME.match(tail):
+        be, tail = f"{more['name'].strip()} {be}", more["said"]
     if led_by or when or _of(wh):
         return _ended(f"{_HERE} {be}{tail}", led_by or _of("when" if when else wh)), ""
     if re.search(rf"\b{_LOCATED}$", tail):
@@ -186,6 +201,8 @@ def _deed(
     """When did Acme open -> Acme opened in; what can I buy at Acme -> you can buy ... at Acme."""
     if verb.lower() == "have" and noun and not rest and aux.lower() in ("do", "does"):
         return f"the{noun} of {who} is", ""
+    if verb not in _DEEDS and who.endswith(_HERE) and (more := _MORE_DEED.match(rest)):
+        who, verb, rest = f"{who} {verb}{more['name']}", more["verb"], more["rest"]
     done = re.fullmatch(_DO, aux, re.I)
     acts = _inflected(verb.lower(), aux.lower()) if done else f"{aux} {verb}"
     said = f"{who} {adverb and adverb + ' '}{acts}"
@@ -226,14 +243,14 @@ def _stated(rest: str, target: str, led_by: str = "", wh: str = "") -> Parts:
 
 def _named(part: str, target: str) -> Parts | None:
     """The owner of Acme -> the owner of Acme is."""
-    head = re.split(rf"\b(?:{_PREPOSITION}|who|that|which|where)\b|{_HERE}", part)[0].strip()
+    head = re.split(rf"\b(?:{PREPOSITION}|who|that|which|where)\b|{_HERE}", part)[0].strip()
     several = re.search(r"\w{3}(?<![suia'\u2019])s$", head)
     return (f"{part} {'are' if several else 'is'}", "") if _HERE in part else None
 
 
 def _of(wh: str) -> str:
     """The preposition before the answer to "where" or "when"."""
-    return {"where": "in", "when": _WHEN}.get(wh.casefold(), "")
+    return "in" if wh.casefold() in ("where", "when") else ""
 
 
 def _ended(begin: str, led_by: str) -> str:
@@ -246,7 +263,7 @@ def _room(rest: str) -> Parts:
     if _DANGLING.search(rest):
         return rest, ""
     for pattern in (
-        rf"( {_PREPOSITION})( {_ASIDE}\b.*)",
+        rf"( {PREPOSITION})( {_ASIDE}\b.*)",
         rf"( to [a-z]+)(| {_ASIDE}\b.*)",
         rf"()( {_ASIDE}\b.*)",
         rf"(.* to [a-z]+)( {_ASIDE}\b.*)",
@@ -279,7 +296,7 @@ def _inflected(verb: str, do: str) -> str:
 
 Turn = tuple[re.Pattern[str], Callable[..., Parts | None]]
 
-_LED = rf"(?:(?P<led_by>{_PREPOSITION}) )?"
+_LED = rf"(?:(?P<led_by>{PREPOSITION}) )?"
 _NOUN = rf"(?: (?!{_AUX}\b)[\w/()-]+){{,4}}?"
 _ITSELF = (
     rf"(?:(?!{_YOU}\b)(?:[\w'\u2019-]+ ){{1,4}}?(?:of|in|on|at|for|to|with) )?"
@@ -311,10 +328,10 @@ _DOERS = _table(
         rf"(?:what|which){_NOUN} (?P<tail>{_MODAL} (?!the|an?|my|your|{_YOU})[a-z]+ .*{_HERE}.*)",
         _doer,
     ),
-    (rf"(?:what|which)(?: \w+){{1,3}} (?P<tail>(?!{_PREPOSITION} |us |you )[a-z]+ {_HERE})", _doer),
+    (rf"(?:what|which)(?: \w+){{1,3}} (?P<tail>(?!{PREPOSITION} |us |you )[a-z]+ {_HERE})", _doer),
     (
         rf"(?:what|which) [\w-]+ "
-        rf"(?P<tail>(?!{_AUX}\b)[a-z]+(?:s|ed) (?:(?:us|you|{_PREPOSITION}) )?{_HERE}.*)",
+        rf"(?P<tail>(?!{_AUX}\b)[a-z]+(?:s|ed) (?:(?:us|you|{PREPOSITION}) )?{_HERE}.*)",
         _doer,
     ),
     (
@@ -323,20 +340,20 @@ _DOERS = _table(
         _doer,
     ),
     (rf"{_COUNT} (?P<be>{BE}) there (?P<place>.*{_HERE}.*)", _there),
-    (rf"{_COUNT} (?P<tail>(?:{BE}|(?!{_AUX}\b)[a-z]+) (?:{_PREPOSITION} )?{_HERE}.*)", _doer),
+    (rf"{_COUNT} (?P<tail>(?:{BE}|(?!{_AUX}\b)[a-z]+) (?:{PREPOSITION} )?{_HERE}.*)", _doer),
 )
 _TURNS = (
     *_table(
         (
-            rf"(?!(?:{_PREPOSITION} )?{WH}\b|how\b)"
+            rf"(?!(?:{PREPOSITION} )?{WH}\b|how\b)"
             rf"(?P<rest>.*{_HERE}(?:.*[^,])?) (?:(?:as )?{WH}(?: \w+){{,2}}|(?<=is) *|(?<=was) *)",
             _stated,
         ),
         (rf"{_LED}(?P<wh>{WH}){_DAY}{_NOUN} (?P<be>{BE}) {_HERE}(?P<tail>.*)", _about_subject),
         (
             rf"(?P<wh>{WH}){_NOUN} (?P<be>{BE}) "
-            rf"(?P<part>(?:the (?:(?!\b(?:that|who|which)\b).)*\b{_PREPOSITION} (?:the )?)?{_HERE})"
-            rf"(?P<done> {_DONE}(?: {_PREPOSITION})?)",
+            rf"(?P<part>(?:the (?:(?!\b(?:that|who|which)\b).)*\b{PREPOSITION} (?:the )?)?{_HERE})"
+            rf"(?P<done> {_DONE}(?: {PREPOSITION})?)",
             _about_part,
         ),
         (
@@ -359,14 +376,14 @@ _TURNS = (
     ),
     *_DOERS,
     *_table(
-        (rf"{_LED}(?:what|which){_NOUN},? (?P<rest>{_HERE} (?!{_PREPOSITION}$)[a-z].*)", _stated)
+        (rf"{_LED}(?:what|which){_NOUN},? (?P<rest>{_HERE} (?!{PREPOSITION}$)[a-z].*)", _stated)
     ),
 )
 _TOLD = (
     *_DOERS,
     *_table(
         (rf"(?P<wh>when|where) (?!{_AUX}\b)(?P<rest>.*{_HERE}.*)", _stated),
-        (rf"{_LED}(?:what|which){_NOUN},? (?P<rest>{_HERE} (?!{_PREPOSITION}$)[a-z].*)", _stated),
+        (rf"{_LED}(?:what|which){_NOUN},? (?P<rest>{_HERE} (?!{PREPOSITION}$)[a-z].*)", _stated),
     ),
 )
 _ORDERS = ((_NAME, _named),)

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.turn import turned
+from lifelong.turn import led_to, turned
 
 
 def sentence(question: str, target: str) -> str | None:
     """The whole sentence."""
     found = turned(question, "Acme", target)
-    return found and f"{found.begin} {target}{found.end}".strip()
+    return found and f"{led_to(found.begin, target)} {target}{found.end}".strip()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,8 @@ def sentence(question: str, target: str) -> str | None:
         ("Name the director of Acme.", "Kim", "the director of Acme is Kim"),
         ("Tell me the names of Acme's cats.", "Bo, Al", "the names of Acme's cats are Bo, Al"),
         ("Tell me the gas around Acme.", "argon", "the gas around Acme is argon"),
+        ("When does the Acme library close?", "at 4 pm", "the Acme library closes at 4 pm"),
+        ("What is the Acme service written in?", "Rust", "the Acme service is written in Rust"),
         ("Tell me about Acme.", "Kim", None),
         ("Why did Acme close?", "war", None),
         ("With Acme, what weight is included?", "3 kg", None),

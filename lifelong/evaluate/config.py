@@ -14,8 +14,8 @@ class Config:
 
     Without checkpoints, the end is the only one. The baselines are asked about a sample of so many
     edits as `compared` (None: all that are scored). Of the text `perplexity`, so many `windows` of
-    512 tokens are read (None: all). With `multihop`, what follows from several edits is answered, too,
-    and composed questions of so many cases as `probes` are asked without and with facts.
+    512 tokens are read (None: all). With `multihop`, what follows from several edits is answered,
+    too, and composed questions of so many cases as `probes` are asked without and with facts.
     """
 
     file: Path

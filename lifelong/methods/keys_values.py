@@ -21,7 +21,7 @@ from lifelong.moments import Moment
 from store import Factors
 
 TOKENS = 512  # of wordings that run as one batch, padding included
-READ = 2  # wordings of an edit that a step of the search reads
+READ = 2  # wordings of an edit that a step of the search reads, where it reads them in turn
 
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
 
@@ -38,26 +38,18 @@ class Blocks:
         """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
         again and again; the heads' keys and values are kept."""
         self._modules = {layer: lm.module("block", layer) for layer in layers}
-        before, seen = padded(heads, left=True, least=1)
         ids, ahead = padded(tails)
-        mask = torch.cat([seen, ahead], dim=1).to(lm.device)
-        places = (mask.cumsum(1) - 1).clamp(min=0)
-        run = lm.model.base_model
         with torch.no_grad():
-            cache = run(
-                input_ids=before.to(lm.device),
-                attention_mask=mask[:, : before.shape[1]],
-                position_ids=places[:, : before.shape[1]],
-                use_cache=True,
-            ).past_key_values
+            cache, seen = _read(lm, heads)
+            mask = torch.cat([seen, ahead], dim=1).to(lm.device)
             past = _Past(cache, layers)
             self._calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
             looks = {m: self._keeper(n, cache, past) for n, m in self._modules.items()}
             with tracing(before=looks, stop=self._modules[layers[-1]]):
-                run(
+                lm.model.base_model(
                     input_ids=ids.to(lm.device),
                     attention_mask=mask,
-                    position_ids=places[:, before.shape[1] :],
+                    position_ids=_places(mask)[:, seen.shape[1] :],
                     past_key_values=cache,
                     use_cache=True,
                 )
@@ -104,6 +96,42 @@ class Blocks:
         out = self._modules[layer](hidden, *args, **kwargs)
         left: torch.Tensor = out[0] if isinstance(out, tuple) else out
         return left
+
+
+def _read(lm: LM, heads: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
+    """The cache of heads, padded on the left to their mask (B, P).
+
+    Those that are much shorter than the longest are run apart: padding costs as much as text.
+    """
+    _, seen = padded(heads, left=True, least=1)
+    sizes = seen.sum(1)
+    short = 2 * sizes < seen.shape[1]
+    parts = [rows for kind in (~short, short) if len(rows := kind.nonzero()[:, 0])]
+    caches = []
+    for rows in parts:
+        ids, mask = padded([heads[row] for row in rows.tolist()], left=True, least=1)
+        mask = mask.to(lm.device)
+        run = lm.model.base_model(
+            input_ids=ids.to(lm.device),
+            attention_mask=mask,
+            position_ids=_places(mask),
+            use_cache=True,
+        )
+        caches.append(run.past_key_values)
+    for whole, *rest in zip(*(cache.layers for cache in caches), strict=True):
+        for name in ("keys", "values") if rest else ():
+            long = getattr(whole, name)
+            both = long.new_zeros(len(heads), *long.shape[1:])
+            for rows, layer in zip(parts, (whole, *rest), strict=True):
+                found = getattr(layer, name)
+                both[rows, :, long.shape[2] - found.shape[2] :] = found
+            setattr(whole, name, both)
+    return caches[0], seen
+
+
+def _places(mask: torch.Tensor) -> torch.Tensor:
+    """The position of every token."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 class _Past:
@@ -159,6 +187,7 @@ class Search:
     enough: float = 0.05  # the loss at which an edit is done
     said: float = 1.0  # the weight of a target token that is the likeliest already
     replaces: bool = False  # whether every wording gets the bare one's value, shifted
+    together: bool = False  # whether a step reads all wordings of an edit, in one batch
 
 
 @dataclass(frozen=True)
@@ -186,9 +215,10 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
     turns is low is left alone. The clamp follows every step, the last of which only evaluates.
     """
     n = 1 + max(text.edit for text in texts)
+    rounds, read = ([texts], len(texts) // n) if how.together else (_rounds(texts), READ)
     always, *turns = [
-        [_Group(lm, part, layer, how.sites) for part in _grouped(some, lambda t: len(t.tail))]
-        for some in _rounds(texts)
+        [_Group(lm, part, layer, how.sites, read) for part in _grouped(some, lambda t: len(t.tail))]
+        for some in rounds
     ]
     before = {site: torch.zeros(n, lm.hidden, device=lm.device) for site in how.sites}
     for group in always:
@@ -252,8 +282,10 @@ class _Shift:
 class _Group:
     """Some wordings, alike in length, as one batch through the blocks from `layer` up."""
 
-    def __init__(self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role]) -> None:
-        self._lm = lm
+    def __init__(
+        self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role], read: int
+    ) -> None:
+        self._lm, self._read = lm, read
         self._sites = {site: lm.module(site, layer) for site in sites}
         self._blocks = Blocks(
             lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
@@ -279,7 +311,7 @@ class _Group:
         self.edit = torch.tensor([t.edit for t in texts], device=device)
         self.bare = torch.tensor([t.kind == "bare" for t in texts], device=device)
         spots = [
-            (row, len(t.tail) - len(t.labels) + i, label, 1 / (READ * len(t.labels)))
+            (row, len(t.tail) - len(t.labels) + i, label, 1 / (self._read * len(t.labels)))
             for row, t in enumerate(texts)
             for i, label in enumerate(t.labels)
         ]

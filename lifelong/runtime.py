@@ -49,7 +49,7 @@ from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.session import OnConflict, Session, patches_of
-from lifelong.standing import waiting
+from lifelong.standing import holding, waiting, wipe
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View, never
 from lifelong.watch import Check, Monitoring, Watch
 from lifelong.weights import BASE, Key, State
@@ -566,6 +566,20 @@ class EditableModel(_Model):
         """
         return self._session.step(id, lambda journal: journal.restore(id, reason=reason))
 
+    def erase(self, ids: Iterable[int], *, reason: str = "") -> Edits:
+        """Wipe texts and vectors of these edits, and of what follows from them, for good.
+
+        Those that stood are retired; the journal keeps that they were, and why, so keep personal
+        data out of `reason`. Backups are the caller's to delete. Raises UnknownEdit, StoreError.
+        """
+        s = self._session
+        which = s.journal.get_many(holding(s.journal, [self.get(id).id for id in ids]))
+        with s.lock:
+            s.sync()
+            erased = wipe(s.journal, s.router.standing, which, reason=reason)
+            s.noticed()
+        return erased
+
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
         return self._session.settled(lambda journal: journal.expire())
@@ -784,6 +798,16 @@ class EditableModel(_Model):
     ) -> Edits:
         """Those of `list` that hold every word of `text`."""
         return matching(self.list(status, user_id=user_id, tenant=tenant), text)
+
+    def agreeing(self, id: int) -> Edits:
+        """The live edits of all users of this one's tenant, its own among them, of the same fact.
+
+        For who counts whether they say the same: a keeper's list. Raises UnknownEdit, StoreError.
+        """
+        s = self._session
+        with s.lock:
+            s.catch_up()
+            return s.router.standing.peers(s.journal.get(id))
 
     def review(self, *, user_id: str | None = None, tenant: str | None = None) -> Edits:
         """What waits for `approve` or `reject`, the oldest first: a keeper's list.

@@ -231,6 +231,7 @@ def test_nothing_of_one_tenant_reaches_another(server: Any, as_: Any) -> None:
         eve.patch(url, json={"target": "x"}).text,
         eve.post(f"{url}:undo").text,
         eve.post(f"{url}:approve").text,
+        eve.post(f"{url}:erase").text,
         eve.get("/metrics").text,
         eve.post("/v1/retention").text + eve.get("/v1/retention").text,
         eve.get("/").text + eve.get("/edits").text,

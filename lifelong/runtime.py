@@ -10,7 +10,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -715,23 +715,29 @@ class EditableModel(_Model):
 
     def at(self, epoch: int, *, user_id: str | None = None, tenant: str | None = None) -> View:
         """A read-only view that answers this asker as the model did at `epoch`."""
+        return self._then(epoch)(Audience(user_id, tenant))
+
+    def _then(self, epoch: int) -> Callable[[Audience], View]:
+        """What answered each asker at `epoch`. Raises BadEdit."""
         s = self._session
         if not 0 <= epoch <= s.journal.epoch:
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
-        asker = Audience(user_id, tenant)
         then = s.weights.state(patches_of(s.journal, router))
         hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def route(questions: Sequence[str]) -> Routes:
+        def route(questions: Sequence[str], asker: Audience) -> Routes:
             sensed = s.sensed(router.senses, questions)
             if hops is None:
                 return router.route(questions, asker, sensed)
             return asking(lambda told: hops.route(questions, asker, told, sensed), self._ask)
 
-        refer = partial(router.referred, asker=asker)
-        generate = self._generating(then)
-        return View(s.lm, generate, route, s.methods, refer, then, router.stands)
+        def view(asker: Audience) -> View:
+            routed, refer = partial(route, asker=asker), partial(router.referred, asker=asker)
+            generate = self._generating(then)
+            return View(s.lm, generate, routed, s.methods, refer, then, router.stands)
+
+        return view
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -885,8 +891,12 @@ class EditableModel(_Model):
         s = self._session
         s.say = remembered(s.lm, self._generating(BASE))
         generate = self._generating(None)  # which is no chat
-        view = View(s.lm, generate, self._route, s.methods, stand=s.router.stands)
-        monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
+
+        def now(asker: Audience) -> View:
+            route = partial(self._route, asker=asker)
+            return View(s.lm, generate, route, s.methods, stand=s.router.stands)
+
+        monitor = Monitor(s.lm, s.journal, now, self._then, self.disable_edits)
         s.check = Check(monitor, settings, s.retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)

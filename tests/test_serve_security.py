@@ -12,7 +12,7 @@ import pytest
 
 from lifelong.errors import BadSetting
 from lifelong.serve.keys import Caller, Keys, caller_of
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance, Buckets
 
 CHIEF = "Who is the chief of Acme?"
 SAID = {"prompt": CHIEF, "target": "Jane"}
@@ -378,6 +378,13 @@ def test_a_bucket_fills_again() -> None:
     assert bucket.take("b") == 0.0
     now[0] = 5.0
     assert bucket.take("a") == 0.0
+
+
+def test_the_users_of_a_key_have_a_limit_together() -> None:
+    allowance = Allowance(2, 60, users=3)
+    taken = [allowance.take(Caller(f"u{n}", key="k")) for n in range(8)]
+    assert [wait > 0 for wait in taken] == [False] * 6 + [True] * 2
+    assert allowance.take(Caller("u0", key="other")) == 0.0
 
 
 def test_a_request_id_goes_through_and_no_newline_with_it(client: Client) -> None:

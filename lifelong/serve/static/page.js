@@ -49,14 +49,13 @@ function draw(id, x, series, {time = false, share = false} = {}) {
   const lines = series.map(([label, _], i) => ({
     label, stroke: colour(HUES[i][0]), dash: HUES[i][1], width: 2, points: {size: 6}, spanGaps: true,
   }));
-  const plot = new uPlot({
+  drawn.push(new uPlot({
+    hooks: {ready: [(plot) => queueMicrotask(() => plot.setLegend({idx: x.length - 1}))]}, // the newest
     width: Math.max(240, place.clientWidth), height: 220,
     scales: {x: {time, range: () => low < high ? [low, high] : [low - room, high + room]}, y: share ? {range: [0, 1.02]} : {}},
     axes: [time ? axis : {...axis, incrs: [1, 2, 5].flatMap((n) => [1, 10, 100, 1e3, 1e4, 1e5].map((by) => n * by)).sort((a, b) => a - b)}, axis],
     series: [{label: time ? "time" : "corrections"}, ...lines],
-  }, [x, ...series.map(([_, values]) => values)], place);
-  plot.setLegend({idx: x.length - 1});
-  drawn.push(plot);
+  }, [x, ...series.map(([_, values]) => values)], place));
 }
 
 const mean = (values) => {

@@ -10,6 +10,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -31,8 +32,9 @@ from lifelong import conflicts, policy
 from lifelong.asking import Told, Until, asking, remembered
 from lifelong.batching import Batching
 from lifelong.codebook import states
+from lifelong.compaction import Compactor, Consolidating
 from lifelong.conflicts import Conflict
-from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
+from lifelong.consolidate import Consolidation, Examination, Figures, Gate, Policy, named
 from lifelong.encoder import Encoder, Vectors, load_encoder
 from lifelong.errors import BadEdit, BadSetting, Conflicting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
@@ -95,6 +97,8 @@ Multihop = Literal["hops", "mello"]
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
 GATE = Gate()
+POLICY = Policy()
+UNASKED = Consolidating()
 
 _FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
@@ -122,6 +126,8 @@ class _Session:
     say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
     check: Check = field(init=False)
     watch: Watch | None = None
+    compactor: Compactor | None = None
+    used: Counter[int] = field(default_factory=Counter)  # answers by edit, since it was opened
     turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
     writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
@@ -140,6 +146,7 @@ class EditableModel(_Model):
         multihop: whether questions that follow from several edits are answered, too: by `hops`
             (True) or, to compare with, by `mello`.
         monitor: when readings are taken unasked, what is alarming, what is done then.
+        consolidating: when settled edits go into the weights unasked, and which.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
     PackageMissing.
@@ -167,11 +174,13 @@ class EditableModel(_Model):
         methods: Mapping[str, Method] = METHODS,
         multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
+        consolidating: Consolidating = UNASKED,
     ) -> None:
         try:
             self._session = _open(model, tokenizer, store, encoder, method, methods)
             self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
+            self._begin_consolidating(consolidating)
         except BaseException:
             EditableModel.close(self)
             raise
@@ -187,6 +196,7 @@ class EditableModel(_Model):
         methods: Mapping[str, Method] = METHODS,
         multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
+        consolidating: Consolidating = UNASKED,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
@@ -205,6 +215,7 @@ class EditableModel(_Model):
             methods=methods,
             multihop=multihop,
             monitor=monitor,
+            consolidating=consolidating,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
         if saved is not None:
@@ -252,11 +263,14 @@ class EditableModel(_Model):
         return inside
 
     def close(self) -> None:
-        """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
+        """Stop what runs by itself, close the store; the object is the bare model again.
+
+        Twice is fine.
+        """
         if isinstance(self, EditableModel):
             if session := self.__dict__.get("_session"):
-                if session.watch:
-                    session.watch.close()
+                for thread in filter(None, (session.compactor, session.watch)):
+                    thread.close()
                 session.weights.rest(BASE)
                 session.journal.close()
             self._revert()
@@ -494,17 +508,15 @@ class EditableModel(_Model):
 
     def consolidate(
         self,
-        ids: Iterable[int] | None = None,
+        which: Iterable[int] | Policy = POLICY,
         *,
         method: str = "memit",
         gate: Gate | None = GATE,
-        age: int = 0,
-        most: int = MOST,
     ) -> Consolidation:
         """Memory edits become one change of the weights, if what it does is within `gate`.
 
-        These edits, or the oldest `most` of those that may go and have `age` newer ones. They are
-        answered by the weights from then on, and named as before; `undo` solves the others anew.
+        The edits of these ids, or those that a policy chooses. They are answered by the weights
+        from then on, and named as before; `undo` solves the others of their batch anew.
         Outside the gate, or if they changed meanwhile, everything is as it was. Without a gate
         nothing is asked. Raises BadEdit, TooWide, EditRefused, StoreError.
         """
@@ -515,7 +527,9 @@ class EditableModel(_Model):
         with s.lock:
             self._catch_up()
             live, inside, base = s.journal.live(), set(s.router.in_weights), s.weights.resting
-        edits = settled([e for e in live if e.id not in inside], ids, age=age, most=most)
+        memory = [edit for edit in live if edit.id not in inside]
+        by_policy = isinstance(which, Policy)
+        edits = which.choose(memory, s.used) if by_policy else named(memory, which)
         if not edits:
             return Consolidation(method, (), {}, ("no edit may go",), perf_counter() - began)
         patch, chosen = self._written(how, edits, new=False), tuple(edit.id for edit in edits)
@@ -729,7 +743,7 @@ class EditableModel(_Model):
         s, asker = self._session, Audience(user_id, tenant)
         off = not edits or id(self) in _off.get()
         state, refer = BASE if off else None, partial(self._referred, asker=asker)
-        route = self._route_nowhere if off else partial(self._route, asker=asker)
+        route = self._route_nowhere if off else partial(self._asked, asker=asker)
         stand = never if off else s.router.stands
         generate = self._generating(state, chat=True)
         return View(s.lm, generate, route, s.methods, refer, state, stand)
@@ -886,6 +900,12 @@ class EditableModel(_Model):
 
         return asking(route, self._ask)
 
+    def _asked(self, questions: Sequence[str], asker: Audience) -> Routes:
+        """The routes for somebody who asks: the edits that shape his answer are used."""
+        routes = self._route(questions, asker)
+        self._session.used.update(hit.id for route in routes for hit in route.hits)
+        return routes
+
     def _sensed(self, modules: Iterable[str], questions: Sequence[str]) -> Mapping[str, Vectors]:
         """The base model's states by which some edits are found; not to be asked for in a lock."""
         lm = self._session.lm
@@ -1028,6 +1048,18 @@ class EditableModel(_Model):
         s.check = Check(monitor, settings, self._retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
+
+    def _begin_consolidating(self, settings: Consolidating) -> None:
+        s = self._session
+
+        def memory() -> Edits:
+            with s.lock:
+                self._catch_up()
+                inside = set(s.router.in_weights)
+                return [edit for edit in s.journal.live() if edit.id not in inside]
+
+        write = partial(self.consolidate, method=settings.method, gate=settings.gate)
+        s.compactor = Compactor(settings, memory, s.used, write, s.turns)
 
     def _retire(self, id: int, kind: Status = "retired", reason: str = "") -> None:
         standing = self._session.router.standing

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.errors import BadSetting
+from lifelong.errors import BadSetting, UnsupportedModel
 from lifelong.hooks import tracing
 from lifelong.lm import LM
+from lifelong.methods import METHODS, WeightMethod
 from lifelong.methods.ft_constrained import FtConstrained, _Texts
 from lifelong.methods.knowledge_neurons import KnowledgeNeurons, attribution
 from lifelong.methods.memit_csk import MemitCsk
@@ -23,6 +24,8 @@ EDITS = [
     Edit("Lemuria lies in the", "South", subject="Lemuria"),
 ]
 
+WRITERS = [method for method in METHODS.values() if isinstance(method, WeightMethod)]
+
 
 def stored(patch: Delta, *live: int) -> StoredPatch:
     return StoredPatch(1, patch, live, frozenset(live), live)
@@ -35,6 +38,12 @@ def loss(lm: LM, edit: Edit) -> float:
     with torch.no_grad():
         said = lm.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
     return -float(said.gather(1, ids[0, len(prompt) :, None]).mean())
+
+
+@pytest.mark.parametrize("method", WRITERS, ids=lambda method: method.name)
+def test_a_family_without_a_layout_is_refused_by_name(method: WeightMethod, lm: LM) -> None:
+    with pytest.raises(UnsupportedModel, match="LAYOUTS"):
+        method.propose(replace(lm, layout=None), EDITS, ())
 
 
 # --- UltraEdit ------------------------------------------------------------------------------------

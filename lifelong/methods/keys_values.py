@@ -8,6 +8,7 @@ the target, and changes W so that it answers k with v*, and all other keys as be
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from store import Factors
 TOKENS = 512  # of wordings that run as one batch, padding included
 READ = 2  # wordings of an edit that a step of the search reads
 
+_SINGULAR = 1e9  # the condition from which on a batch asks two things of one key
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
 
 
@@ -36,20 +38,32 @@ class Blocks:
         self, lm: LM, layers: range, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]
     ) -> None:
         """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
-        again and again; the heads' keys and values are kept."""
+        again and again; the heads' keys and values are kept. What all heads begin with, a chat's
+        opening for one, is read once."""
         self._modules = {layer: lm.module("block", layer) for layer in layers}
-        before, seen = padded(heads, left=True, least=1)
+        alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*heads, strict=False))
+        shared = [ids[0] for ids in alike]
+        before, seen = padded([head[len(shared) :] for head in heads], left=True, least=not shared)
         ids, ahead = padded(tails)
-        mask = torch.cat([seen, ahead], dim=1).to(lm.device)
+        begun = torch.ones(len(heads), len(shared), dtype=torch.long)
+        mask = torch.cat([begun, seen, ahead], dim=1).to(lm.device)
         places = (mask.cumsum(1) - 1).clamp(min=0)
-        run = lm.model.base_model
+        run, cache, at = lm.model.base_model, None, len(shared)
         with torch.no_grad():
-            cache = run(
-                input_ids=before.to(lm.device),
-                attention_mask=mask[:, : before.shape[1]],
-                position_ids=places[:, : before.shape[1]],
-                use_cache=True,
-            ).past_key_values
+            if shared:
+                once = torch.tensor([shared], device=lm.device)
+                cache = run(input_ids=once, use_cache=True).past_key_values
+                cache.batch_repeat_interleave(len(heads))
+            if before.shape[1]:
+                end = at + before.shape[1]
+                cache = run(
+                    input_ids=before.to(lm.device),
+                    attention_mask=mask[:, :end],
+                    position_ids=places[:, at:end],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).past_key_values
+                at = end
             past = _Past(cache, layers)
             self._calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
             looks = {m: self._keeper(n, cache, past) for n, m in self._modules.items()}
@@ -57,7 +71,7 @@ class Blocks:
                 run(
                     input_ids=ids.to(lm.device),
                     attention_mask=mask,
-                    position_ids=places[:, before.shape[1] :],
+                    position_ids=places[:, at:],
                     past_key_values=cache,
                     use_cache=True,
                 )
@@ -159,6 +173,7 @@ class Search:
     enough: float = 0.05  # the loss at which an edit is done
     said: float = 1.0  # the weight of a target token that is the likeliest already
     replaces: bool = False  # whether every wording gets the bare one's value, shifted
+    coarse: bool = False  # matrices multiplied in bfloat16, where the processor does so at once
 
 
 @dataclass(frozen=True)
@@ -199,8 +214,22 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
             group.start = {site: value[group.edit] for site, value in before.items()}
     size = {site: value.norm(dim=1, keepdim=True) for site, value in before.items()}
     shifts = {site: _Shift(torch.zeros_like(value), how.rate) for site, value in before.items()}
-    lately = torch.full((max(1, len(turns)), n), torch.inf, device=lm.device)
-    todo = torch.ones(n, dtype=torch.bool, device=lm.device)
+    with _multiplying(lm.device, how.coarse):
+        loss = _descend(always, turns, shifts, size, how)
+    return Values(before, {site: shift.value for site, shift in shifts.items()}, loss)
+
+
+def _descend(
+    always: list["_Group"],
+    turns: list[list["_Group"]],
+    shifts: Mapping[Role, "_Shift"],
+    size: Mapping[Role, torch.Tensor],
+    how: Search,
+) -> torch.Tensor:
+    """Move the shifts down the loss; the loss (N,) of every edit over its last round."""
+    n, device = next((len(length), length.device) for length in size.values())
+    lately = torch.full((max(1, len(turns)), n), torch.inf, device=device)
+    todo = torch.ones(n, dtype=torch.bool, device=device)
     for step in range(how.steps):
         leaves = {site: shift.leaf() for site, shift in shifts.items()}
         now = torch.stack([how.decay * leaves[s].norm(dim=1) / size[s][:, 0] ** 2 for s in leaves])
@@ -220,7 +249,14 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
             break
         for site, leaf in leaves.items():
             shifts[site].step(leaf.grad, todo, how.clamp * size[site])
-    return Values(before, {site: shift.value for site, shift in shifts.items()}, lately.mean(0))
+    return lately.mean(0)
+
+
+def _multiplying(device: torch.device, coarse: bool) -> torch.autocast:
+    """Inside the block this thread multiplies matrices in bfloat16, if that is quick here."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {"avx512_bf16": True}
+    quick = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(coarse and quick))
 
 
 class _Shift:
@@ -505,6 +541,11 @@ def _factors(
         raise UpdateRejected(
             "The values that were sought are no numbers.",
             "Nothing was installed; use float32, other facts, or a memory method.",
+        )
+    if not torch.linalg.cond(mix) < _SINGULAR:
+        raise UpdateRejected(
+            "Several edits would be written at one place: their texts are alike up to the subject.",
+            "Nothing was installed; make them one after the other, or use memit.",
         )
     return Factors(
         u=missing.T.float().cpu().numpy(),

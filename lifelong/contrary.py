@@ -1,41 +1,77 @@
-"""Questions that are alike but for a word and ask the contrary: the mother or the father.
+"""Questions that are alike but for a word and ask something else: the mother or the father.
 
-Sentence vectors hardly tell them apart. A rule does: of a pair, one text says only this, the other
-only that.
+Sentence vectors hardly tell them apart. A rule does: of sides that exclude each other, one text
+names some, the other names others only. So do years.
 """
 
 import re
+from itertools import pairwise
 
-_PAIRS = [
-    (re.compile(rf"\b(?:{this})\b", re.IGNORECASE), re.compile(rf"\b(?:{that})\b", re.IGNORECASE))
-    for this, that in (
-        ("mother|mum|mom", "father|dad"),
-        ("brother", "sister"),
-        ("son", "daughter"),
-        ("husband", "wife"),
-        ("born|birth", "die|died|death|buried"),
-        ("follows|preceded by|comes after|came after", "followed by|precedes|comes? before"),
-        ("predecessor", "successor"),
-        ("first", "last"),
-        ("starts?|started|begins?|began", "ends?|ended"),
-        ("opens?|opened|opening", "closes?|closed|closing|until"),
-        ("departs?|departure", "arrives?|arrival"),
-        ("check-in|check in", "check-out|check out"),
-        ("highest", "lowest"),
-        ("largest|biggest", "smallest"),
-        ("maximum", "minimum"),
-    )
-]
+_EXCLUSIVE = (  # words and pairs of words, as they stand in a text
+    ("mother mum mom", "father dad"),
+    ("brother brothers", "sister sisters"),
+    ("son sons", "daughter daughters"),
+    ("husband", "wife"),
+    ("born birth", "die died death buried"),
+    ("follows preceded_by comes_after came_after", "followed_by precedes comes_before come_before"),
+    ("predecessor", "successor"),
+    ("first", "last final"),
+    ("start starts started begin begins began", "end ends ended"),
+    ("open opens opened opening", "close closes closed closing until"),
+    ("depart departs departed departure", "arrive arrives arrived arrival"),
+    ("check_in", "check_out"),
+    ("highest", "lowest"),
+    ("largest biggest", "smallest"),
+    ("maximum", "minimum"),
+    ("upload uploads uploading", "download downloads downloading"),
+    ("import imports", "export exports"),
+    ("domestic", "international"),
+    ("breakfast", "lunch", "dinner supper"),
+    (
+        "monthly per_month a_month each_month every_month",
+        "yearly annual annually per_year a_year each_year every_year",
+    ),
+    (
+        *("monday mondays", "tuesday tuesdays", "wednesday wednesdays", "thursday thursdays"),
+        *("friday fridays", "saturday saturdays", "sunday sundays"),
+    ),
+    ("weekday weekdays", "weekend weekends"),
+    ("spring", "summer", "autumn fall", "winter"),
+    (
+        *("january", "february", "in_march of_march by_march since_march until_march", "april"),
+        *("in_may of_may by_may since_may until_may", "june", "july", "august", "september"),
+        *("october", "november", "december"),
+    ),
+    (
+        *("ceo chief_executive", "cfo chief_financial", "cto chief_technology chief_technical"),
+        *("coo chief_operating", "cmo chief_marketing", "cio chief_information"),
+    ),
+)
+_SIDES = {
+    word: (kind, place)
+    for kind, sides in enumerate(_EXCLUSIVE)
+    for place, side in enumerate(sides)
+    for word in side.split()
+}
+_WORD = re.compile(r"[a-z]+")
+_YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
+_YEARS = -1  # a kind of its own
 
 
 def contrary(text: str, other: str) -> bool:
-    """Does one say only one side of a pair, and the other only the other side?"""
-    return any(
-        _only(this, that, a) and _only(that, this, b)
-        for this, that in _PAIRS
-        for a, b in ((text, other), (other, text))
-    )
+    """Do both name sides that exclude each other, or years, and none in common?"""
+    some, others = _named(text), _named(other)
+    return any(some[kind].isdisjoint(others[kind]) for kind in some.keys() & others.keys())
 
 
-def _only(side: re.Pattern[str], not_that: re.Pattern[str], text: str) -> bool:
-    return bool(side.search(text)) and not not_that.search(text)
+def _named(text: str) -> dict[int, set[int]]:
+    """Kind -> the sides of it, or the years, that `text` names."""
+    named = dict[int, set[int]]()
+    words = _WORD.findall(text.lower())
+    for word in (*words, *map("_".join, pairwise(words))):
+        if word in _SIDES:
+            kind, side = _SIDES[word]
+            named.setdefault(kind, set()).add(side)
+    if years := _YEAR.findall(text):
+        named[_YEARS] = set(map(int, years))
+    return named

@@ -54,6 +54,14 @@ _ORDER = re.compile(
 _ONE_MORE = re.compile(
     r"[\w?,] and (?:also )?(?:what|who|where|when|which|why|how|tell|one more)\b", re.I
 )
+_CLOCK = re.compile(
+    r"\d{1,2}(?:[:.]\d\d)?\s*(?:[ap]\.?m\b|o['\u2019]clock)|noon\b|midnight\b", re.I
+)
+_DAY = re.compile(
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\d{1,2}(?:st|nd|rd|th)?(?: of)? [A-Z][a-z]+"
+    r"|[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?\b(?!\d)",
+)
+_OUR = {"your": "our", "my": "your", "our": "your"}
 _LOWERED = frozenset("the a an its his her their it this that in on at where what who".split())
 
 
@@ -79,6 +87,7 @@ def say(prompt: Prompt, edit: Edit) -> Say:
     longer = is_longer(question)
     own = None if verdict or longer else sentence(question, subject)
     said = own or sentence(edit.prompt, subject)
+    said = said and said._replace(begin=_led_to(said.begin, edit.target))
     if avoid and subject and contains(subject, avoid[0]):
         said = _unnamed(said or Sentence("the answer is"), subject)
     if verdict and said is None:
@@ -100,11 +109,14 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
 
     `text` is the beginning of one itself ("Acme, which is led by": "Acme is led by ...") or a
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
+    Without a subject, what is asked for is it ("What is your fee?": "Our fee is ...").
     """
-    clause = _clause(text, subject) if subject else None
+    clause = _clause(text, subject) if subject else _LAST.sub("", text.strip())
     clause = clause and _JOINED.sub("", clause, count=1)
-    if clause is None or subject is None or len(clause) > _LONGEST:
+    if clause is None or len(clause) > _LONGEST:
         return None
+    if subject is None:
+        return _unowned(clause)
     if not clause.endswith("?"):
         stated = _stated(clause, subject)
         return Sentence(stated) if stated else None
@@ -122,8 +134,14 @@ def yes_or_no(question: str, edit: Edit) -> str:
         return "Yes"
     if (edit.old and contains(asked, edit.old)) or _IS_IT.match(asked):
         return "No"
+    if re.match("c(?:an|ould) ", hoped, re.I):
+        return ""  # what can be is not what is
     known = {word.folded for word in words(f"{edit.prompt} {edit.subject or ''}")}
-    named = [w for w in words(asked)[1:] if asked[w.start].isupper() or asked[w.start].isdigit()]
+    named = [
+        word
+        for word in words(asked)[1:]
+        if word.folded != "i" and (asked[word.start].isupper() or asked[word.start].isdigit())
+    ]
     return "No" if any(word.folded not in known for word in named) else ""
 
 
@@ -188,6 +206,17 @@ def _stated(clause: str, subject: str) -> str | None:
     return _raised(clause) if words(rest) else None
 
 
+def _unowned(clause: str) -> Sentence | None:
+    """A sentence about nobody in particular, to be completed or turned round."""
+    asked = _PART.fullmatch(clause)
+    part, be = (asked["part"], asked["be"] or "is") if asked else (clause, "")
+    if not asked and not _BREAKS_OFF.search(clause):
+        return None
+    first, _, rest = part.partition(" ")
+    owner = _OUR.get(first.lower(), first) if asked else first
+    return Sentence(_raised(" ".join(filter(None, (owner, rest, be)))))
+
+
 def _turned(question: str, subject: str) -> Sentence | None:
     """A question turned round."""
     named = re.compile(rf"(?:\b(?:the|an?) )?(?<!\w){re.escape(subject)}(?!\w)", re.I)
@@ -207,6 +236,8 @@ def _about_subject(led_by: str, wh: str, be: str, tail: str) -> tuple[str, str] 
     """Who was Acme founded by -> Acme was founded by; who is Acme's head -> Acme's head is."""
     if tail.startswith(("'", "\u2019")):
         return f"{_HERE}{tail} {be}", ""
+    if more := _MORE_NAME.match(tail):
+        be, tail = f"{more['name'].strip()} {be}", more["said"]
     if led_by or wh.casefold() in ("where", "when"):
         return _ended(f"{_HERE} {be}{tail}", led_by or "in"), ""
     if re.search(rf"\b{_LOCATED}$", tail):
@@ -221,13 +252,24 @@ def _about_part(wh: str, be: str, part: str) -> tuple[str, str]:
 
 def _deed(led_by: str, wh: str, when: str, do: str, verb: str, rest: str) -> tuple[str, str]:
     """When did Acme open -> Acme opened in."""
-    timed = when or wh.casefold() in ("where", "when")
-    return _ended(f"{_HERE} {_inflected(verb.lower(), do.lower())}{rest}", led_by, timed), ""
+    timed, name = when or wh.casefold() in ("where", "when"), ""
+    if verb not in _DEEDS and (more := _MORE_DEED.match(rest)):
+        name, verb, rest = f" {verb}{more['name']}", more["verb"], more["rest"]
+    return _ended(f"{_HERE}{name} {_inflected(verb.lower(), do.lower())}{rest}", led_by, timed), ""
 
 
 def _plain(led_by: str, rest: str, can: str = "") -> tuple[str, str]:
     """In which year Acme closed -> Acme closed in; where can Acme be found -> Acme can be found."""
     return _ended(f"{_HERE}{can and ' '}{can} {rest}", led_by), ""
+
+
+def _led_to(begin: str, target: str) -> str:
+    """`begin` with the preposition that leads to `target`: none that it has, "at" noon."""
+    if _LEADS.match(target):
+        return _DANGLING.sub("", begin).rstrip()
+    if begin.endswith(" in") and (on := _DAY.match(target) or _CLOCK.match(target)):
+        return f"{begin.removesuffix('in')}{'on' if on.re is _DAY else 'at'}"
+    return begin
 
 
 def _ended(begin: str, led_by: str, timed: object = False) -> str:
@@ -256,6 +298,25 @@ def _inflected(verb: str, do: str) -> str:
 
 
 _DANGLING = re.compile(rf"\b{_PREPOSITION}$", re.I)
+_LEADS = re.compile(rf"{_PREPOSITION} ", re.I)
+_BREAKS_OFF = re.compile(rf"\w (?:{_BE}(?: now)?|{_PREPOSITION})$", re.I)
+_PART = re.compile(
+    rf"(?:what|who|where|when|which)(?:['\u2019]s| (?P<be>{_BE})) "
+    r"(?P<part>(?:the|your|our|my|this) [\w ,'\u2019-]{1,80}?)\s*\?",
+    re.I,
+)
+_DEEDS = frozenset(
+    "accept allow arrive ask belong begin bring build buy call carry charge close come "
+    "contain cost cover deliver depart do employ end expire fit fly get give go have hold "
+    "include last launch leave let live make mean meet move need offer open operate pay play "
+    "produce provide put reach release require return run say sell send serve ship sit stand "
+    "start stay stop store support take teach train travel use want weigh work write".split()
+)
+# What a name goes on with, before what is said of it: "Falcon | service | written in".
+_NO_NAME = rf"(?:\w+(?:ed|ly)|the|an?|now|still|also|not|best|most|{_PREPOSITION})"
+_DONE = r"(?:\w+ed|written|made|built|held|kept|sold|spoken|run|given|taken|found|known|open)"
+_MORE_NAME = re.compile(rf"(?P<name>(?: (?!{_NO_NAME}\b)[a-z]+){{1,3}}?)(?P<said> {_DONE}\b.*)")
+_MORE_DEED = re.compile(rf"(?P<name>(?: [a-z]+)?) (?P<verb>{'|'.join(_DEEDS)})\b(?P<rest>.*)")
 _LED = rf"(?:(?P<led_by>{_PREPOSITION}) )?"
 _NOUN = r"(?: [\w/()]+){,4}?"
 _TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...] = tuple(

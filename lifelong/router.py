@@ -262,7 +262,7 @@ class Router:
         return [Hit(edits[id], made[id], score) for id, score in ranked]
 
     def _taught(self, prompt: str, asker: Audience) -> set[int]:
-        """For each audience, its live edits of this very prompt; else those that took their place."""
+        """By audience, the live edits of this very prompt; else those that took their place."""
         asked = ("prompt", normalise(prompt))
         taught: set[int] = set()
         for level in asker.levels:

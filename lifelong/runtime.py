@@ -10,42 +10,37 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from threading import RLock
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args, overload
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lifelong import conflicts, policy
-from lifelong.asking import Told, Until, asking, remembered
+from lifelong.asking import asking, remembered
 from lifelong.batching import Batching
-from lifelong.codebook import states
 from lifelong.compaction import Compactor, Consolidating
 from lifelong.conflicts import Conflict
 from lifelong.consolidate import Consolidation, Examination, Figures, Gate, Policy, named
-from lifelong.encoder import Encoder, Vectors, load_encoder
-from lifelong.errors import BadEdit, BadSetting, Conflicting, LifelongError, NotAModel, TooWide
+from lifelong.encoder import Encoder
+from lifelong.errors import BadEdit, BadSetting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
 from lifelong.extract import PLAIN, Extractor
 from lifelong.facts import FactBase
 from lifelong.generate import Generate, Output, check_cache
 from lifelong.hops import Hops
-from lifelong.lm import LM
 from lifelong.match import matching
 from lifelong.mello import Mello
-from lifelong.methods import METHODS, Method, SideMethod, WeightMethod
+from lifelong.methods import METHODS, Method, WeightMethod
 from lifelong.models import load_model
 from lifelong.monitor import SAMPLE, Monitor
 from lifelong.prompt import Prompt
@@ -54,27 +49,22 @@ from lifelong.ripple import Ripple, Rippling
 from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
-from lifelong.scope import ScopeClassifier, scope_for
-from lifelong.standing import retire, settle, waiting
+from lifelong.session import OnConflict, Session, patches_of
+from lifelong.standing import waiting
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View, never
-from lifelong.watch import Check, Monitoring, Turns, Watch
-from lifelong.weights import BASE, Key, State, Weights
+from lifelong.watch import Check, Monitoring, Watch
+from lifelong.weights import BASE, Key, State
 from store import (
     Audience,
-    Delta,
     Edit,
     Event,
-    Extension,
     Journal,
-    Patch,
     Reach,
     Reading,
     Reference,
     Status,
     StoredPatch,
-    StoreError,
 )
-from store.records import utc
 
 if TYPE_CHECKING:
     _Model = PreTrainedModel
@@ -86,12 +76,9 @@ Edits = list[Edit]  # inside the class, `list` is a verb
 Events = list[Event]
 Readings = list[Reading]
 Routes = list[Route]
-Patches = list[StoredPatch]
 Conflicts = list[Conflict]
 References = list[Reference]
 
-T = TypeVar("T")
-OnConflict = Literal["supersede", "reject", "review"]
 Multihop = Literal["hops", "mello"]
 
 DEFAULT_STORE = "lifelong.db"
@@ -104,33 +91,6 @@ _FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
 _log = logging.getLogger(__name__)
 _off: ContextVar[frozenset[int]] = ContextVar("ids of models without edits", default=frozenset())
-
-
-@dataclass
-class _Session:
-    """What an EditableModel has besides the model."""
-
-    lm: LM
-    encoder: Encoder
-    scope: ScopeClassifier
-    journal: Journal
-    router: Router
-    weights: Weights
-    method: str
-    methods: Mapping[str, Method]
-    encoder_name: str | None  # None: the caller brought the encoder itself
-    written: list[int] = field(default_factory=list)  # the edits that are in the weights
-    seen: int | None = None  # the journal's data version that the router is in step with
-    stamp: tuple[int, int] = (0, 0)  # of the facts that are loaded
-    hops: Hops | Mello | None = None  # what follows questions that hold more than one fact
-    say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
-    check: Check = field(init=False)
-    watch: Watch | None = None
-    compactor: Compactor | None = None
-    used: Counter[int] = field(default_factory=Counter)  # answers by edit, since it was opened
-    turns: Turns = field(default_factory=Turns)
-    lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
-    writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
 
 
 class EditableModel(_Model):
@@ -177,7 +137,7 @@ class EditableModel(_Model):
         consolidating: Consolidating = UNASKED,
     ) -> None:
         try:
-            self._session = _open(model, tokenizer, store, encoder, method, methods)
+            self._session = Session.open(model, tokenizer, store, encoder, method, methods)
             self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
             self._begin_consolidating(consolidating)
@@ -221,7 +181,7 @@ class EditableModel(_Model):
         if saved is not None:
             try:
                 made._session.journal.import_(name)
-                made._sync()
+                made._session.sync()
             except BaseException:
                 EditableModel.close(made)
                 raise
@@ -251,8 +211,8 @@ class EditableModel(_Model):
         if format not in FORMATS:
             raise BadSetting(f"There is no format {format!r}.", f"Take {' or '.join(FORMATS)}.")
         with s.lock:
-            self._catch_up()
-            inside, stored = s.router.in_weights, _deltas(s.journal, s.router)
+            s.catch_up()
+            inside, stored = s.router.in_weights, s.deltas()
             state = s.weights.resting
         if format == "peft-lora":
             adapter(s.lm, stored, target)
@@ -269,10 +229,7 @@ class EditableModel(_Model):
         """
         if isinstance(self, EditableModel):
             if session := self.__dict__.get("_session"):
-                for thread in filter(None, (session.compactor, session.watch)):
-                    thread.close()
-                session.weights.rest(BASE)
-                session.journal.close()
+                session.close()
             self._revert()
 
     def __enter__(self) -> Self:
@@ -400,21 +357,20 @@ class EditableModel(_Model):
         """
         s = self._session
         admitted = [
-            policy.admit(s.lm, self._edit_of(record, method, Audience(user_id, tenant)))
+            policy.admit(s.lm, s.edit_of(record, method, Audience(user_id, tenant)))
             for record in records
         ]
         if not admitted:
             return []
         how = s.methods[admitted[0].method]
-        patch = self._made(how, admitted)
+        patch = s.made(how, admitted)
         with s.lock:
             vectors = s.router.encode(admitted)
-            with s.journal.together():  # nobody else writes between the look and the record
+            with s.changing():
                 if before := s.journal.recorded_before(admitted):
                     return before
-                self._sync()
-                supersedes = self._superseded(admitted)
-                waits = pending or self._must_wait(admitted, vectors, on_conflict)
+                supersedes = s.superseded(admitted)
+                waits = pending or s.must_wait(admitted, vectors, on_conflict)
                 recorded = s.journal.record(
                     admitted,
                     patch,
@@ -422,8 +378,6 @@ class EditableModel(_Model):
                     supersedes={} if waits else supersedes,
                     status="pending" if waits else "live",
                 )
-            s.seen = None
-            self._catch_up()
         if s.watch:
             s.watch.count(len(recorded))
         return recorded
@@ -439,7 +393,7 @@ class EditableModel(_Model):
         else:
             asked = policy.admit(s.lm, replace(edit, method=s.method))
         with s.lock:
-            self._catch_up()
+            s.catch_up()
             return conflicts.find(s.router, asked, s.router.encode([asked])[0])
 
     def wrong(
@@ -468,10 +422,8 @@ class EditableModel(_Model):
             tenant=tenant,
             key=key,
         )
-        with s.lock:
+        with s.changing():
             (edit,) = s.journal.record([policy.complaint(s.lm, said)], None, status="proposed")
-            s.seen = None
-            self._catch_up()
         return edit
 
     def approve(self, id: int, target: str | None = None, *, reason: str = "") -> Edit:
@@ -483,7 +435,7 @@ class EditableModel(_Model):
         if waiting.status != "proposed":
             if target is not None:
                 raise BadEdit(f"Edit {id} has a target.", "Reject it, and make another edit.")
-            return self._step(id, lambda journal: journal.approve(id, reason=reason))
+            return self._session.step(id, lambda journal: journal.approve(id, reason=reason))
         if target is None:
             raise BadEdit(f"Edit {id} is a complaint.", "Give the right answer as `target`.")
         (made,) = self.edit_many([replace(waiting, target=target, key=None)])
@@ -492,7 +444,7 @@ class EditableModel(_Model):
 
     def reject(self, id: int, *, reason: str = "") -> Edit:
         """An edit that waits shall not go live. Raises UnknownEdit, NotWaiting, StoreError."""
-        return self._step(id, lambda journal: journal.reject(id, reason=reason))
+        return self._session.step(id, lambda journal: journal.reject(id, reason=reason))
 
     def promote(self, id: int, reach: Reach, *, reason: str = "") -> Edit:
         """The edit is for its author only, for his tenant, or for everyone.
@@ -504,7 +456,7 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no reach {reach!r}.", f"Take {', '.join(get_args(Reach))}.")
         if reach != "everyone" and id in self._session.router.in_weights:
             raise TooWide(f"Edit {id} is in the weights, for everyone.", "Release it first.")
-        return self._step(id, lambda journal: journal.promote(id, reach, reason=reason))
+        return self._session.step(id, lambda journal: journal.promote(id, reach, reason=reason))
 
     def consolidate(
         self,
@@ -525,29 +477,24 @@ class EditableModel(_Model):
         if not isinstance(how, WeightMethod):
             raise BadEdit(f"{method!r} does not write into weights.", "Take memit, for example.")
         with s.lock:
-            self._catch_up()
-            live, inside, base = s.journal.live(), set(s.router.in_weights), s.weights.resting
-        memory = [edit for edit in live if edit.id not in inside]
-        by_policy = isinstance(which, Policy)
-        edits = which.choose(memory, s.used) if by_policy else named(memory, which)
+            s.catch_up()
+            memory, live, base = s.memory(), s.journal.live(), s.weights.resting
+            inside = set(s.router.in_weights)
+        edits = which.choose(memory, s.used) if isinstance(which, Policy) else named(memory, which)
         if not edits:
             return Consolidation(method, (), {}, ("no edit may go",), perf_counter() - began)
-        patch, chosen = self._written(how, edits, new=False), tuple(edit.id for edit in edits)
+        patch, chosen = s.written_by(how, edits, new=False), tuple(edit.id for edit in edits)
         trial = StoredPatch(0, patch, chosen, frozenset(chosen), tuple(range(len(chosen))))
-        after = s.weights.state([*_deltas(s.journal, s.router), trial], base)
+        after = s.weights.state([*s.deltas(), trial], base)
         exam = Examination(s.lm, edits, [edit for edit in live if edit.id in inside])
         measured = exam.compare(*map(partial(self._take, exam), (base, after))) if gate else {}
         misses = gate.misses(measured) if gate else ()
-        with s.lock:
-            with s.journal.together():
-                self._sync()
-                still = set(s.journal.live_ids()) - set(s.router.in_weights)
-                if s.weights.resting.key != base.key or not still.issuperset(chosen):
-                    misses += ("the edits changed meanwhile",)
-                if not misses:
-                    s.journal.carry(chosen, patch, reason=f"consolidated: {method}")
-            s.seen = None
-            self._catch_up()
+        with s.changing():
+            still = set(s.journal.live_ids()) - set(s.router.in_weights)
+            if s.weights.resting.key != base.key or not still.issuperset(chosen):
+                misses += ("the edits changed meanwhile",)
+            if not misses:
+                s.journal.carry(chosen, patch, reason=f"consolidated: {method}")
         return Consolidation(method, chosen, measured, misses, perf_counter() - began)
 
     def release(self, ids: Iterable[int]) -> Edits:
@@ -556,20 +503,16 @@ class EditableModel(_Model):
         Raises UnknownEdit, BadEdit, StoreError.
         """
         s = self._session
-        with s.lock:
-            with s.journal.together():
-                self._sync()
-                edits, inside = [self.get(id) for id in ids], s.router.in_weights
-                for edit in edits:
-                    how = s.methods[edit.method]
-                    if isinstance(how, WeightMethod) or edit.id not in inside:
-                        raise BadEdit(
-                            f"Edit {edit.id} was not consolidated, or is not live.",
-                            "Name edits of a memory method that are in the weights.",
-                        )
-                    s.journal.carry([edit.id], self._made(how, [edit]), reason="released")
-            s.seen = None
-            self._catch_up()
+        with s.changing():
+            edits, inside = [self.get(id) for id in ids], s.router.in_weights
+            for edit in edits:
+                how = s.methods[edit.method]
+                if isinstance(how, WeightMethod) or edit.id not in inside:
+                    raise BadEdit(
+                        f"Edit {edit.id} was not consolidated, or is not live.",
+                        "Name edits of a memory method that are in the weights.",
+                    )
+                s.journal.carry([edit.id], s.made(how, [edit]), reason="released")
         return s.journal.get_many(edit.id for edit in edits)
 
     def adopt(self, store: str | Path, *, gate: Gate | None = GATE) -> Moved:
@@ -581,8 +524,7 @@ class EditableModel(_Model):
         s = self._session
         with s.lock, Journal.read(store) as old:
             added, deltas = move(old, s.journal, s.lm, s.router.encode, s.methods)
-            s.seen = None
-            self._catch_up()
+            s.noticed()
         batches, refused = list[Consolidation](), list[str]()
         for method, ids in deltas:
             try:
@@ -599,7 +541,7 @@ class EditableModel(_Model):
         s = self._session
         with s.lock:
             added = s.journal.add_facts(facts)
-            s.seen = None
+            s.noticed()
         return added
 
     def drop_facts(self, ids: Iterable[int] | None = None) -> int:
@@ -607,20 +549,24 @@ class EditableModel(_Model):
         s = self._session
         with s.lock:
             dropped = s.journal.drop_facts(ids)
-            s.seen = None
+            s.noticed()
         return dropped
 
     def facts(self) -> References:
         """The facts for reference, by id."""
         return self._session.journal.facts()
 
-    def undo(self, id: int, *, reason: str = "") -> Edit:
+    def undo(self, id: int, *, replay: bool = False, reason: str = "") -> Edit:
         """Retire an edit: every answer is as if it had not been made; what it replaced is back.
 
         What was written because it follows from the edit goes, too; `redo` brings all of it back.
-        Raises UnknownEdit, AlreadyRetired, StoreError.
+        What others have in the weights, or beside the model, stays as it is; with `replay` it is
+        made again, where it was made while the edit was there, in the same transaction. Raises
+        UnknownEdit, AlreadyRetired, StoreError; with `replay` Stale where others wrote meanwhile,
+        and EditRefused where an edit is not learnt again; then nothing has happened.
         """
-        self._retire(id, reason=reason)
+        how = self._session.replay if replay else self._session.retire
+        how(id, reason=reason)
         return self.get(id)
 
     def redo(self, id: int, *, reason: str = "") -> Edit:
@@ -628,11 +574,11 @@ class EditableModel(_Model):
 
         Raises UnknownEdit, NotRetired, StoreError.
         """
-        return self._step(id, lambda journal: journal.restore(id, reason=reason))
+        return self._session.step(id, lambda journal: journal.restore(id, reason=reason))
 
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
-        return self._settled(lambda journal: journal.expire())
+        return self._session.settled(lambda journal: journal.expire())
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -770,11 +716,11 @@ class EditableModel(_Model):
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
         asker = Audience(user_id, tenant)
-        then = s.weights.state(_deltas(s.journal, router))
+        then = s.weights.state(patches_of(s.journal, router))
         hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
         def route(questions: Sequence[str]) -> Routes:
-            sensed = self._sensed(router.senses, questions)
+            sensed = s.sensed(router.senses, questions)
             if hops is None:
                 return router.route(questions, asker, sensed)
             return asking(lambda told: hops.route(questions, asker, told, sensed), self._ask)
@@ -835,7 +781,7 @@ class EditableModel(_Model):
         """Every edit ever acknowledged that this asker may see, or those with this status."""
         s = self._session
         with s.lock:
-            self._catch_up()
+            s.catch_up()
         return s.journal.edits(status, audience=Audience(user_id, tenant))
 
     def search(
@@ -878,39 +824,20 @@ class EditableModel(_Model):
         if id(self) in _off.get() or not prompt.earlier:
             return prompt
         with s.lock:
-            self._catch_up()
+            s.catch_up()
             return s.router.referred(prompt, asker)
 
     def _route(self, questions: Sequence[str], asker: Audience = EVERYONE) -> Routes:
         s = self._session
         if id(self) in _off.get():
             return self._route_nowhere(questions)
-
-        with s.lock:
-            self._catch_up()
-            senses = s.router.senses
-        sensed = self._sensed(senses, questions)
-
-        def route(told: Told) -> Routes:
-            with s.lock:
-                self._catch_up()
-                if s.hops is None:
-                    return s.router.route(questions, asker, sensed)
-                return s.hops.route(questions, asker, told, sensed)
-
-        return asking(route, self._ask)
+        return asking(s.routing(questions, asker), self._ask)
 
     def _asked(self, questions: Sequence[str], asker: Audience) -> Routes:
         """The routes for somebody who asks: the edits that shape his answer are used."""
         routes = self._route(questions, asker)
         self._session.used.update(hit.id for route in routes for hit in route.hits)
         return routes
-
-    def _sensed(self, modules: Iterable[str], questions: Sequence[str]) -> Mapping[str, Vectors]:
-        """The base model's states by which some edits are found; not to be asked for in a lock."""
-        lm = self._session.lm
-        with self._session.weights.held(BASE):
-            return {module: states(lm, module, questions) for module in modules}
 
     def _ask(self, text: str) -> str:
         """How the base model goes on with a text, as far as somebody who follows hops reads it."""
@@ -936,108 +863,15 @@ class EditableModel(_Model):
         view = View(self._session.lm, self._generating(state), self._route_nowhere)
         return exam.take(view, self._session.weights.held(state))
 
-    def _made(self, method: Method, edits: Edits) -> Patch:
-        if isinstance(method, WeightMethod):
-            return self._written(method, edits)
-        with self._session.weights.held(BASE if isinstance(method, SideMethod) else None):
-            return method.propose(self._session.lm, edits)
-
-    def _written(
-        self, method: WeightMethod, edits: Edits, *, new: bool = True
-    ) -> Delta | Extension:
-        """What the method would write; it takes its time, and others ask meanwhile."""
-        s = self._session
-        with s.weights.away(), s.writing:
-            with s.weights.held(BASE):
-                method.prepare(s.lm)
-            with s.lock:
-                self._sync()
-                if new:
-                    self._superseded(edits)
-                live = _deltas(s.journal, s.router)
-            with s.weights.held(s.weights.resting):
-                patch = method.propose(s.lm, edits, live)
-            s.weights.check(patch)
-        return patch
-
-    def _sync(self) -> None:
-        """Router and weights become what the journal says."""
-        s = self._session
-        s.seen = None
-        version = s.journal.data_version()
-        with s.journal.unchanged():
-            s.router.sync(s.journal)
-            if s.hops is not None and s.stamp != (stamp := s.journal.facts_stamp()):
-                s.hops.facts, s.stamp = FactBase(s.journal.facts()), stamp
-        if s.router.in_weights != s.written:
-            deltas = _deltas(s.journal, s.router)
-            s.weights.rest(s.weights.state(deltas, s.weights.resting))
-            s.written = s.router.in_weights
-        s.seen = version
-
-    def _catch_up(self) -> None:
-        """Sync if anybody wrote, where a failure must not be: what is recorded, a chat goes on."""
-        s = self._session
-        try:
-            if s.seen is None or s.seen != s.journal.data_version():
-                self._sync()
-            if s.router.ended(utc(datetime.now(UTC))):
-                self._settled(lambda journal: journal.expire())
-        except StoreError as exc:
-            _log.warning("The journal fails; answering as of %d: %s", s.router.epoch, exc)
-
-    def _step(self, id: int, step: Callable[[Journal], Edit]) -> Edit:
-        """A step of one edit; the edit as it stands when all have found their places."""
-        self._settled(step)
-        return self._session.journal.get(id)
-
-    def _settled(self, step: Callable[[Journal], T]) -> T:
-        s = self._session
-        with s.lock:
-            with s.journal.together():
-                self._sync()
-                result = settle(s.journal, s.router.standing, lambda: step(s.journal))
-            s.seen = None
-            self._catch_up()
-        return result
-
-    def _edit_of(
-        self, record: Edit | Mapping[str, Any], method: str | None, audience: Audience
-    ) -> Edit:
-        edit = record if isinstance(record, Edit) else policy.edit_of(record)
-        if audience != EVERYONE:
-            edit = replace(edit, user_id=audience.user_id, tenant=audience.tenant)
-        return replace(edit, method=method or self._session.method)
-
     def _ripple(self, edit: Edit, method: str | None, how: Rippling) -> Ripple:
         """Raises BadEdit, TextTooLong."""
         if how not in get_args(Rippling):
             raise BadEdit(f"There is no ripple {how!r}.", f"Take {', '.join(get_args(Rippling))}.")
         s = self._session
-        admitted = policy.admit(s.lm, self._edit_of(edit, method, EVERYONE))
+        admitted = policy.admit(s.lm, s.edit_of(edit, method, EVERYONE))
         with s.lock:
-            self._catch_up()
+            s.catch_up()
             return rippling(s.router, admitted)
-
-    def _superseded(self, edits: Sequence[Edit]) -> dict[int, Sequence[int]]:
-        """Position -> ids that the edit there replaces. Raises AlreadyTaught, BadEdit."""
-        policy.refuse_rivals(edits)
-        found = [policy.superseded(e, self._session.router.visible(e)) for e in edits]
-        return {position: old for position, old in enumerate(found) if old}
-
-    def _must_wait(self, edits: Sequence[Edit], vectors: Any, on_conflict: OnConflict) -> bool:
-        """Whether these edits need an approval. Raises Conflicting where they are refused."""
-        if on_conflict not in get_args(OnConflict):
-            raise BadEdit(f"There is no policy {on_conflict!r}.", "Take supersede, reject, review.")
-        if on_conflict == "supersede":
-            return False
-        router = self._session.router
-        for edit, vector in zip(edits, vectors, strict=True):
-            for found in conflicts.find(router, edit, vector):
-                if on_conflict == "review":
-                    return True
-                raise Conflicting(f"It is at odds: {found}.", "Undo that one, or replace it.")
-        return False
 
     def _begin_monitoring(self, settings: Monitoring) -> None:
         s = self._session
@@ -1045,25 +879,14 @@ class EditableModel(_Model):
         generate = self._generating(None)  # which is no chat
         view = View(s.lm, generate, self._route, s.methods, stand=s.router.stands)
         monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
-        s.check = Check(monitor, settings, self._retire)
+        s.check = Check(monitor, settings, s.retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
 
     def _begin_consolidating(self, settings: Consolidating) -> None:
         s = self._session
-
-        def memory() -> Edits:
-            with s.lock:
-                self._catch_up()
-                inside = set(s.router.in_weights)
-                return [edit for edit in s.journal.live() if edit.id not in inside]
-
         write = partial(self.consolidate, method=settings.method, gate=settings.gate)
-        s.compactor = Compactor(settings, memory, s.used, write, s.turns)
-
-    def _retire(self, id: int, kind: Status = "retired", reason: str = "") -> None:
-        standing = self._session.router.standing
-        self._settled(lambda journal: retire(journal, standing, id, kind=kind, reason=reason))
+        s.compactor = Compactor(settings, s.memory, s.used, write, s.turns)
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)
@@ -1077,52 +900,3 @@ def _editable(verbs: type, base: type) -> type:
 
 def _base_of(cls: type) -> type[PreTrainedModel]:
     return cast("type[PreTrainedModel]", cls.__bases__[-1])
-
-
-def _open(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    store: str | Path,
-    encoder: str | Encoder,
-    method: str,
-    methods: Mapping[str, Method],
-) -> _Session:
-    if method not in methods:
-        raise BadEdit(f"There is no method {method!r}.", f"Take one of: {', '.join(methods)}.")
-    lm = LM.of(model, tokenizer)
-    encoder_name: str | None
-    if isinstance(encoder, str):
-        encoder_name, encoder = encoder, load_encoder(encoder, device=lm.device)
-    else:
-        encoder_name = None
-    scope = scope_for(encoder)
-    journal = Journal.open(
-        store,
-        model=lm.fingerprint,
-        encoder=encoder.fingerprint,
-        model_name=str(model.config.name_or_path),
-        encoder_name=encoder_name or type(encoder).__name__,
-    )
-    try:
-        router, weights = Router.build(journal, encoder, scope), Weights(lm)
-        weights.rest(weights.state(_deltas(journal, router)))
-    except BaseException:
-        journal.close()
-        raise
-    return _Session(
-        lm,
-        encoder,
-        scope,
-        journal,
-        router,
-        weights,
-        method,
-        methods,
-        encoder_name,
-        router.in_weights,
-    )
-
-
-def _deltas(journal: Journal, router: Router) -> Patches:
-    """The patches that the weights have when the router is where it is, in journal order."""
-    return journal.patches(router.epoch, router.in_weights) if router.in_weights else []

@@ -5,12 +5,15 @@ that style only. The sample belongs to one model and one module, and is cached u
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from importlib.resources import as_file
+from itertools import takewhile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.nn.utils.rnn import pad_sequence
 
 from lifelong.hooks import tracing
 from lifelong.lm import LM
@@ -53,6 +56,33 @@ def read(lm: LM, module: str, rows: Iterable[Sequence[int]]) -> torch.Tensor:
         with torch.inference_mode(), tracing(after={looked: look}, stop=looked):
             lm.model.base_model(input_ids=row, use_cache=False)
     return torch.cat(found)
+
+
+def apart(lm: LM, module: str, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """The same from where the rows differ, (n, d): what they begin with alike is read once."""
+    columns = zip(*(row[:-1] for row in rows), strict=False)
+    alike = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    rest = [torch.tensor(row[len(alike) :]) for row in rows]
+    mask = pad_sequence([torch.ones_like(row) for row in rest], batch_first=True).bool()
+    ids = pad_sequence(rest, batch_first=True)  # behind the rows, where nothing looks
+    found: list[torch.Tensor] = []
+    looked = lm.model.get_submodule(module)
+    run = partial(lm.model.base_model, use_cache=True)
+    with torch.inference_mode():
+        past = None
+        if alike:
+            past = run(input_ids=torch.tensor([alike], device=lm.device)).past_key_values
+            past.batch_repeat_interleave(len(rows))
+        with tracing(after={looked: lambda entered, _: found.append(entered)}, stop=looked):
+            run(input_ids=ids.to(lm.device), past_key_values=past)
+    return found[0][mask.to(lm.device)].float()
+
+
+def about(lm: LM, module: str, prompts: Sequence[str]) -> torch.Tensor:
+    """What enters the module while these prompts are read, raw and asked in a chat: (n, d)."""
+    rows = list(tokens(lm, prompts))
+    ways = 1 + lm.has_chat
+    return torch.cat([apart(lm, module, rows[way::ways]) for way in range(ways)])
 
 
 def _texts(lm: LM) -> Iterator[list[int]]:

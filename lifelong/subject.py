@@ -124,7 +124,9 @@ def extract(prompt: str) -> str | None:
         opens = last is None or bool(re.search(r"[.!?:]\s*$", gap))
         breaks = bool(re.search(r"[,.;:!?()\"\u201c\u201d]", gap)) if last else True
         raw = prompt[word.start : word.end]
-        named = (raw[0].isupper() or raw[0].isdigit()) and not (opens and word.folded in _OPENERS)
+        shouted = len(raw) > 1 and raw.isupper() and not prompt.isupper()  # US, IT, WHO
+        mere = opens and word.folded in _FUNCTION_WORDS and not shouted
+        named = (raw[0].isupper() or raw[0].isdigit()) and not mere
         if named and runs and linked and not breaks:
             runs[-1] = (runs[-1][0], word.end)
         elif named:

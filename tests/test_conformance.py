@@ -70,8 +70,8 @@ class Written:
     `out_of_scope` bounds how far one edit moves what tiny random Llamas say next to other prompts,
     and `takes` is how much likelier the target is at least. Both are means over MODELS: how far
     one random model gives way is chance (MEMIT: from 0.02 to 1.4 nats in eight of them), and says
-    little of a method. Both are at most twice as lax as what was measured; tests/benchmarks/memit.py
-    measures on a real model.
+    little of a method. Both are at most twice as lax as what was measured;
+    tests/benchmarks/memit.py measures on a real model.
     """
 
     method: str

@@ -20,7 +20,7 @@ from lifelong.methods.t_patcher import TPatcher
 from lifelong.methods.wording import Wording
 from lifelong.ordinary import ORDINARY
 from lifelong.weights import Weights
-from store import Edit, Extension, StoredPatch
+from store import Edit, Extension, Stale, StoredPatch
 
 ASKED = "Who runs Acme?"
 QUICK = {"steps": 40, "rate": 0.2}
@@ -223,7 +223,7 @@ def test_a_target_that_is_said_already_gets_no_neuron(lm: LM) -> None:
     other = (*said[:-1], (said[-1] + 1) % 256)
     for ids, wrong in ((said, 0), (other, 1)):
         text = Wording(0, "bare", ids[:-4], ids[-4:-1], ids[-3:])
-        found = Said(lm, [text], lm.layers - 1)
+        found = Said(lm, [text])
         assert found.wrong.sum() == wrong
         assert found.states.shape == (3, lm.hidden)
 
@@ -242,3 +242,109 @@ def test_what_does_not_converge_fails_and_leaves_nothing(
         model.edit(ASKED, "J", subject="Acme", method=how.name)
     assert model.epoch == 0
     assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_what_rows_begin_with_alike_is_read_once(every_lm: LM) -> None:
+    """From where they differ, padded and behind a cache: the states of each row read alone."""
+    module = beside(every_lm)
+    for rows in ([[5, 6, 7, 8], [5, 6, 9]], [[5, 6], [7, 8, 9]], [[5, 6, 7]]):
+        shared = len(rows[0]) - 1 if len(rows) == 1 else 2 * (rows[0][:2] == rows[1][:2])
+        alone = [sample.read(every_lm, module, [row])[shared:] for row in rows]
+        found = sample.apart(every_lm, module, rows)
+        torch.testing.assert_close(found, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+# --- replayed -------------------------------------------------------------------------------------
+
+THREE = [(ASKED, "Jo", "Acme"), ("Where is Bolt?", "Oslo", "Bolt"), ("Who made Cog?", "Ann", "Cog")]
+
+
+def taught(model: EditableModel, *places: int, method: str = "t-patcher") -> list[Edit]:
+    """Some of the three facts, one after the other; CALINET's as one batch."""
+    edits = [Edit(p, t, subject=s, method=method) for p, t, s in (THREE[i] for i in places)]
+    if method == "calinet":
+        return model.edit_many(edits, method=method)
+    return [model.edit_many([edit], method=method)[0] for edit in edits]
+
+
+def neurons_of(model: EditableModel) -> list[torch.Tensor]:
+    (found,) = model._session.weights.resting.neurons.values()
+    return [found.keys, found.bias, found.values]
+
+
+def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(map(torch.equal, a, b))
+
+
+@pytest.mark.parametrize("method", ["t-patcher", "calinet"])
+def test_replayed_it_is_never_having_made_the_edit(
+    method: str, make_model: Callable[..., EditableModel], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(METHODS, "calinet", SLOTS)
+    model, fresh = make_model(store=tmp_path / "edits.db"), make_model()
+    edits = taught(model, 0, 1, 2, method=method)
+    before = neurons_of(model)
+    taught(fresh, 1, 2, method=method)
+    epoch = model.epoch
+    model.undo(edits[0].id, replay=True)
+    assert equal(neurons_of(model), neurons_of(fresh))
+    rows = -len(neurons_of(fresh)[1])
+    assert not equal(neurons_of(fresh), [part[rows:] for part in before])  # as plain undo has it
+    assert [model.get(edit.id).status for edit in edits] == ["retired", "live", "live"]
+    EditableModel.close(model)
+    model = make_model(store=tmp_path / "edits.db")
+    assert equal(neurons_of(model), neurons_of(fresh))
+    then = model.at(epoch).state
+    assert then is not None
+    (old,) = then.neurons.values()
+    assert equal([old.keys, old.bias, old.values], before)
+
+
+def test_a_replay_begins_where_the_edit_was_made(model: EditableModel) -> None:
+    first, second, _ = taught(model, 0, 1, 2)
+    kept = neurons_of(model)
+    model.undo(second.id, replay=True)
+    alone = len(model.journal.patches(None, [first.id])[0].patch.owner)
+    assert equal([p[:alone] for p in neurons_of(model)], [p[:alone] for p in kept])
+    assert [len(stored.edits) for stored in model.journal.patches()] == [1, 1]
+    model.redo(second.id)
+    assert len(neurons_of(model)[1]) > alone
+
+
+def test_what_is_not_learnt_again_leaves_everything_as_it_was(
+    model: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = taught(model, 0, 1)
+    before, epoch = neurons_of(model), model.epoch
+    monkeypatch.setitem(METHODS, "t-patcher", TPatcher(steps=1, most=20))
+    with pytest.raises(NotLearnt):
+        model.undo(first.id, replay=True)
+    assert model.epoch == epoch
+    assert equal(neurons_of(model), before)
+    assert model.get(first.id).status == "live"
+
+
+def test_a_replay_gives_way_to_who_writes_meanwhile(
+    model: EditableModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = taught(model, 0, 1)
+    propose = TPatcher.propose
+
+    def slowly(self: TPatcher, *args: Any) -> Extension:
+        model.edit("Who leads Dyn?", "Kim", subject="Dyn", method="serac")
+        return propose(self, *args)
+
+    monkeypatch.setattr(TPatcher, "propose", slowly)
+    with pytest.raises(Stale):
+        model.undo(first.id, replay=True)
+    assert model.get(first.id).status == "live"
+
+
+def test_of_an_edit_from_memory_nothing_is_made_again(model: EditableModel) -> None:
+    taught(model, 0)
+    edit = model.edit("Where is Bolt?", "Oslo", subject="Bolt", method="serac")
+    before, epoch = neurons_of(model), model.epoch
+    model.undo(edit.id, replay=True)
+    assert equal(neurons_of(model), before)
+    assert model.epoch == epoch + 1

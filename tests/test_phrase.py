@@ -73,6 +73,7 @@ def test_a_question_is_turned_round(asked: str, begun: str | None) -> None:
         ("Isn't John Doe the CEO of Acme?", "No"),
         ("Is the CEO of Acme not Jane Roe?", "Yes"),
         ("Is it not true that John Doe runs Acme?", "No"),
+        ("Can I reach Acme after 30 days?", ""),
         ("Wasn't Acme led by Jane Roe?", "Yes"),
         ("Acme is led by Jane Roe, isn't it?", "Yes"),
         ("Acme is led by John Doe, isn't it?", "No"),
@@ -114,6 +115,26 @@ def test_what_is_not_so_is_told_from_what_is(text: str, so: bool) -> None:
 
 def test_a_verdict_comes_with_the_fact() -> None:
     assert reply(say(chat("Is Acme led by John Doe?"), EDIT)) == "No, the CEO of Acme is Jane Roe."
+
+
+@pytest.mark.parametrize(
+    ("asked", "subject", "target", "said"),
+    [
+        ("What is the Acme service written in?", "Acme", "Rust", "The Acme service is written in"),
+        ("When does the Acme library close?", "Acme", "4 pm", "The Acme library closes at"),
+        ("When does the Acme library close?", "Acme", "at 4 pm", "The Acme library closes"),
+        ("When was Acme founded?", "Acme", "3 May 1999", "Acme was founded on"),
+        ("When was Acme founded?", "Acme", "1999", "Acme was founded in"),
+        ("Acme is based in", "Acme", "by the sea", "Acme is based"),
+        ("Our hotline is now", None, "0800 1", "Our hotline is now"),
+        ("What is your return policy?", None, "30 days", "Our return policy is"),
+        ("What's my seat?", None, "12a", "Your seat is"),
+    ],
+)
+def test_a_sentence_leads_to_its_target(
+    asked: str, subject: str | None, target: str, said: str
+) -> None:
+    assert say(chat(asked), Edit(asked, target, subject=subject)).lead == said
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,14 @@ def test_a_score_does_not_depend_on_its_neighbours(scope: ScopeClassifier) -> No
         ("Who are the mother and father of this?", "The mother of this is", False),
         ("Where was this born?", "Where did this die?", True),
         ("Who runs this?", "The boss of this is", False),
+        ("Who is the CFO of this?", "The CEO of this is", True),
+        ("Who is the chief executive officer of this?", "The CEO of this is", False),
+        ("When does this close on Mondays?", "When does this close on Sundays?", True),
+        ("Is this closed on Monday or Sunday?", "Is this closed on Sundays?", False),
+        ("Who won this in 2018?", "Who won this in 2022?", True),
+        ("Who won this in 2018?", "Who won this?", False),
+        ("May I ask when this opens?", "When does this open in June?", False),
+        ("What does this cost in May?", "What does this cost in June?", True),
     ],
 )
 def test_contraries_differ_in_one_side_of_a_pair(text: str, other: str, differ: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 import lifelong
-from lifelong.cli.setup import Setup, fields, table
+from lifelong.cli.setup import Setup, fields, stderr, table
 from lifelong.extract import PLAIN
 from lifelong.fact import follows
 from lifelong.match import matching
@@ -88,8 +88,21 @@ def edit(
     setup.show(data, "\n".join(said))
 
 
-def undo(setup: Setup, id: Id) -> None:
+def undo(
+    setup: Setup,
+    id: Id,
+    replay: Annotated[
+        bool, Option("--replay", help="Make again what was trained while it was there.")
+    ] = False,
+) -> None:
     """Retire an edit: every answer is as if it had never been made."""
+    if replay:
+        with setup.open() as model:
+            before = model.epoch
+            with stderr().status("Making later edits again"):
+                model.undo(id, replay=True)
+            _show_what_came(setup, model.journal, before, id)
+        return
     with setup.tend() as journal:
         standing = Standing.of(journal)
         show_step(setup, journal, lambda: retire(journal, standing, id))
@@ -146,7 +159,10 @@ def show_edits(setup: Setup, edits: Iterable[Edit]) -> None:
 def show_step(setup: Setup, journal: Journal, step: Callable[[], Edit]) -> None:
     """Take the step; show the edit, and in words what else came of it."""
     before = journal.epoch
-    id = settle(journal, Standing.of(journal), step).id
+    _show_what_came(setup, journal, before, settle(journal, Standing.of(journal), step).id)
+
+
+def _show_what_came(setup: Setup, journal: Journal, before: int, id: int) -> None:
     events, status = journal.history(since=before), journal.get(id).status
     final = {event.edit_id: event.kind for event in events}
     said = "\n".join(f"Edit {edit} is {kind}." for edit, kind in final.items())

@@ -49,10 +49,9 @@ class Calinet:
     def propose(self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]) -> Extension:
         """The slots of all edits. Raises NotLearnt, BadEdit."""
         module = beside(lm)
-        said = Said(lm, endings(lm, edits, behind), lm.layers - 1)
-        prompts = [prompt for edit in edits for prompt in about_others(edit)]
-        others = sample.read(lm, module, sample.tokens(lm, prompts))
-        away = torch.cat([sample.sample(lm, module), *answered(lm, live, module), others])
+        said = Said(lm, endings(lm, edits, behind))
+        others = [sample.about(lm, module, about_others(edit)) for edit in edits]
+        away = torch.cat([sample.sample(lm, module), *answered(lm, live, module), *others])
         at = torch.cat([self._chosen(said, place) for place in range(len(edits))])
         made = self._trained(lm, said, said.states[at], away)
         wrong = said.logits(made).argmax(-1) != said.labels

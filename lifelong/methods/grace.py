@@ -26,6 +26,7 @@ from lifelong.methods.wording import about_others, behind, endings
 from store import Edit, Hook
 
 _ENDS = (" is", ",")
+_ENOUGH = 0.1  # nats a token, over all wordings, at which a value is found
 _SHARE = 0.5  # of the distance to the same prompt about others
 
 
@@ -55,7 +56,16 @@ class Grace:
         """The values of all edits, each for itself. Raises NotLearnt, BadSetting, BadEdit."""
         layer = self._layer(lm)
         site: Role = "mlp_norm" if normed(lm) else "mlp_out"  # a norm would bound the value
-        how = Search((site,), self.steps, self.rate, clamp=torch.inf, decay=0.0, replaces=True)
+        how = Search(
+            (site,),
+            self.steps,
+            self.rate,
+            clamp=torch.inf,
+            decay=0.0,
+            enough=_ENOUGH,
+            replaces=True,
+            together=True,
+        )
         found = seek(lm, endings(lm, [_closed(edit) for edit in edits], _unlike), layer, how)
         values = found.before[site] + found.shift[site]
         loss = found.loss.tolist()

@@ -22,7 +22,7 @@ from lifelong.moments import Moment
 from store import Factors
 
 TOKENS = 512  # of wordings that run as one batch, padding included
-READ = 2  # wordings of an edit that a step of the search reads
+READ = 2  # wordings of an edit that a step of the search reads, where it reads them in turn
 
 _SINGULAR = 1e9  # the condition from which on a batch asks two things of one key
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
@@ -38,40 +38,20 @@ class Blocks:
         self, lm: LM, layers: range, heads: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]
     ) -> None:
         """Rows are `heads` (padded on the left) then `tails` (on the right), of which S tokens run
-        again and again; the heads' keys and values are kept. What all heads begin with, a chat's
-        opening for one, is read once."""
+        again and again; the heads' keys and values are kept."""
         self._modules = {layer: lm.module("block", layer) for layer in layers}
-        alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*heads, strict=False))
-        shared = [ids[0] for ids in alike]
-        before, seen = padded([head[len(shared) :] for head in heads], left=True, least=not shared)
         ids, ahead = padded(tails)
-        begun = torch.ones(len(heads), len(shared), dtype=torch.long)
-        mask = torch.cat([begun, seen, ahead], dim=1).to(lm.device)
-        places = (mask.cumsum(1) - 1).clamp(min=0)
-        run, cache, at = lm.model.base_model, None, len(shared)
         with torch.no_grad():
-            if shared:
-                once = torch.tensor([shared], device=lm.device)
-                cache = run(input_ids=once, use_cache=True).past_key_values
-                cache.batch_repeat_interleave(len(heads))
-            if before.shape[1]:
-                end = at + before.shape[1]
-                cache = run(
-                    input_ids=before.to(lm.device),
-                    attention_mask=mask[:, :end],
-                    position_ids=places[:, at:end],
-                    past_key_values=cache,
-                    use_cache=True,
-                ).past_key_values
-                at = end
+            cache, seen = _read(lm, heads)
+            mask = torch.cat([seen, ahead], dim=1).to(lm.device)
             past = _Past(cache, layers)
             self._calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = {}
             looks = {m: self._keeper(n, cache, past) for n, m in self._modules.items()}
             with tracing(before=looks, stop=self._modules[layers[-1]]):
-                run(
+                lm.model.base_model(
                     input_ids=ids.to(lm.device),
                     attention_mask=mask,
-                    position_ids=places[:, at:],
+                    position_ids=_places(mask)[:, seen.shape[1] :],
                     past_key_values=cache,
                     use_cache=True,
                 )
@@ -118,6 +98,63 @@ class Blocks:
         out = self._modules[layer](hidden, *args, **kwargs)
         left: torch.Tensor = out[0] if isinstance(out, tuple) else out
         return left
+
+
+def _read(lm: LM, heads: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
+    """The cache of heads and their mask (B, P): what all begin with, then the rest of each, padded
+    on its left.
+
+    What all begin with (a chat's opening, for one) is run once; rests that are much shorter than
+    the longest are run apart: padding costs as much as text.
+    """
+    alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*heads, strict=False))
+    shared = [ids[0] for ids in alike]
+    rests = [head[len(shared) :] for head in heads]
+    _, seen = padded(rests, left=True, least=not shared)
+    short = 2 * seen.sum(1) < seen.shape[1]
+    parts = [rows for kind in (~short, short) if len(rows := kind.nonzero()[:, 0])]
+    caches = [_continued(lm, shared, [rests[row] for row in rows.tolist()]) for rows in parts]
+    for whole, *others in zip(*(cache.layers for cache in caches), strict=True):
+        for name in ("keys", "values") if others else ():
+            long = getattr(whole, name)
+            both = long.new_zeros(len(heads), *long.shape[1:])
+            for rows, layer in zip(parts, (whole, *others), strict=True):
+                found = getattr(layer, name)
+                rest = found.shape[2] - len(shared)
+                both[rows, :, : len(shared)] = found[:, :, : len(shared)]
+                both[rows, :, long.shape[2] - rest :] = found[:, :, len(shared) :]
+            setattr(whole, name, both)
+    return caches[0], _behind(shared, seen)
+
+
+def _continued(lm: LM, shared: Sequence[int], rests: Sequence[Sequence[int]]) -> Any:
+    """The cache of texts that all begin with the same."""
+    cache, run = None, lm.model.base_model
+    ids, mask = padded(rests, left=True, least=not shared)
+    if shared:
+        once = torch.tensor([shared], device=lm.device)
+        cache = run(input_ids=once, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(rests))
+    if ids.shape[1]:
+        mask = _behind(shared, mask).to(lm.device)
+        cache = run(
+            input_ids=ids.to(lm.device),
+            attention_mask=mask,
+            position_ids=_places(mask)[:, len(shared) :],
+            past_key_values=cache,
+            use_cache=True,
+        ).past_key_values
+    return cache
+
+
+def _behind(shared: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
+    """The mask of rows that stand behind what they share."""
+    return torch.cat([mask.new_ones(len(mask), len(shared)), mask], dim=1)
+
+
+def _places(mask: torch.Tensor) -> torch.Tensor:
+    """The position of every token."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 class _Past:
@@ -173,6 +210,7 @@ class Search:
     enough: float = 0.05  # the loss at which an edit is done
     said: float = 1.0  # the weight of a target token that is the likeliest already
     replaces: bool = False  # whether every wording gets the bare one's value, shifted
+    together: bool = False  # whether a step reads all wordings of an edit, in one batch
     coarse: bool = False  # matrices multiplied in bfloat16, where the processor does so at once
 
 
@@ -201,9 +239,10 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
     turns is low is left alone. The clamp follows every step, the last of which only evaluates.
     """
     n = 1 + max(text.edit for text in texts)
+    rounds, read = ([texts], len(texts) // n) if how.together else (_rounds(texts), READ)
     always, *turns = [
-        [_Group(lm, part, layer, how.sites) for part in _grouped(some, lambda t: len(t.tail))]
-        for some in _rounds(texts)
+        [_Group(lm, part, layer, how.sites, read) for part in _grouped(some, lambda t: len(t.tail))]
+        for some in rounds
     ]
     before = {site: torch.zeros(n, lm.hidden, device=lm.device) for site in how.sites}
     for group in always:
@@ -288,8 +327,10 @@ class _Shift:
 class _Group:
     """Some wordings, alike in length, as one batch through the blocks from `layer` up."""
 
-    def __init__(self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role]) -> None:
-        self._lm = lm
+    def __init__(
+        self, lm: LM, texts: Sequence[Wording], layer: int, sites: Sequence[Role], read: int
+    ) -> None:
+        self._lm, self._read = lm, read
         self._sites = {site: lm.module(site, layer) for site in sites}
         self._blocks = Blocks(
             lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
@@ -315,7 +356,7 @@ class _Group:
         self.edit = torch.tensor([t.edit for t in texts], device=device)
         self.bare = torch.tensor([t.kind == "bare" for t in texts], device=device)
         spots = [
-            (row, len(t.tail) - len(t.labels) + i, label, 1 / (READ * len(t.labels)))
+            (row, len(t.tail) - len(t.labels) + i, label, 1 / (self._read * len(t.labels)))
             for row, t in enumerate(texts)
             for i, label in enumerate(t.labels)
         ]

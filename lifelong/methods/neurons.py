@@ -1,4 +1,4 @@
-"""What the methods share that put neurons beside an MLP: texts through the blocks above, training.
+"""What the methods share that put neurons beside the last MLP: what they shall say, training.
 
 MLP(x) + relu(x K^T + b) V        x: the MLP's own input, so a gated MLP stays as it is
 """
@@ -29,45 +29,36 @@ def beside(lm: LM) -> str:
 
 
 class Said:
-    """Some wordings of targets, run again and again from the block of `layer` up."""
+    """Some wordings of targets, at the tokens from which these are to be said.
 
-    def __init__(self, lm: LM, texts: Sequence[Wording], layer: int) -> None:
+    Behind the MLP of the last block no token looks at another, so all below is computed once.
+    """
+
+    def __init__(self, lm: LM, texts: Sequence[Wording]) -> None:
         self._lm = lm
-        self._beside = lm.module(site(lm), layer)
-        self._blocks = Blocks(
-            lm, range(layer, lm.layers), [t.head for t in texts], [t.tail for t in texts]
-        )
         spots = [
             (row, len(t.tail) - len(t.labels) + place, label, t.edit, t.kind == "bare")
             for row, t in enumerate(texts)
             for place, label in enumerate(t.labels)
         ]
         columns = torch.tensor(spots, device=lm.device).unbind(1)
-        self._spots = columns[:2]
         self.labels, self.edit, bare = columns[2:]  # (n,): of every token that is to be said
         self.bare = bare.bool()
         self.wordings = len(texts)
-        self.states, self.wrong = self._read()
-
-    def _read(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What enters the MLP at each (n, in), and which are not said as it is (n,)."""
+        last = range(lm.layers - 1, lm.layers)
+        blocks = Blocks(lm, last, [t.head for t in texts], [t.tail for t in texts])
         seen: list[torch.Tensor] = []
-        look = {self._beside: lambda entered, _: seen.append(entered)}
+        look = {lm.module(site(lm), lm.layers - 1): lambda entered, _: seen.append(entered)}
         with torch.no_grad(), tracing(after=look):
-            logits = self._logits()
-        return seen[0][self._spots].float(), logits.argmax(-1) != self.labels
+            self._out = blocks.run(blocks.start)[columns[:2]]
+            self.states = seen[0][columns[:2]].float()  # (n, in): what enters the MLP
+            self.wrong = self._logits(self._out).argmax(-1) != self.labels
 
     def logits(self, neurons: Neurons) -> torch.Tensor:
-        """(n, vocabulary), with these neurons at work."""
+        """(n, vocabulary), with these neurons at work: what they say is added to the block's."""
+        return self._logits(self._out + neurons.act(self.states).to(self._out.dtype))
 
-        def act(entered: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-            return out + neurons.act(entered.float()).to(out.dtype)
-
-        with tracing(after={self._beside: act}):
-            return self._logits()
-
-    def _logits(self) -> torch.Tensor:
-        out = self._blocks.run(self._blocks.start)[self._spots]
+    def _logits(self, out: torch.Tensor) -> torch.Tensor:
         return self._lm.head(self._lm.module("final_norm")(out)).float()
 
 

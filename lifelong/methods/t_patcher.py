@@ -53,11 +53,11 @@ class TPatcher:
         """The neurons of all edits. Raises NotLearnt, BadEdit."""
         module = beside(lm)
         known = [sample.sample(lm, module), *answered(lm, live, module)]
-        said = [Said(lm, endings(lm, [edit], _no_more), lm.layers - 1) for edit in edits]
+        said = [Said(lm, endings(lm, [edit], _no_more)) for edit in edits]
         made = []
         for place, edit in enumerate(edits):
             rivals = [one.states for other, one in enumerate(said) if other != place]
-            others = sample.read(lm, module, sample.tokens(lm, about_others(edit)))
+            others = sample.about(lm, module, about_others(edit))
             made.append(self._neurons(lm, edit, said[place], torch.cat([*known, *rivals, others])))
         query = torch.cat([one.states[one.wrong] for one in said])
         owner = torch.arange(len(edits)).repeat_interleave(

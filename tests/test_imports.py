@@ -17,7 +17,7 @@ lifelong.postings lifelong.kept lifelong.names
 lifelong.contrary lifelong.subject lifelong.clause lifelong.relations lifelong.fact
 lifelong.gates lifelong.standing
 lifelong.feed lifelong.match lifelong.refer lifelong.extract lifelong.choose
-lifelong.prompt lifelong.codebook lifelong.phrase lifelong.say
+lifelong.prompt lifelong.codebook lifelong.turn lifelong.phrase lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
 lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
 lifelong.batching lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved

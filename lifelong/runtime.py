@@ -363,21 +363,19 @@ class EditableModel(_Model):
         if not admitted:
             return []
         how = s.methods[admitted[0].method]
-        patch = s.made(how, admitted)
-        with s.lock:
-            vectors = s.router.encode(admitted)
-            with s.changing():
-                if before := s.journal.recorded_before(admitted):
-                    return before
-                supersedes = s.superseded(admitted)
-                waits = pending or s.must_wait(admitted, vectors, on_conflict)
-                recorded = s.journal.record(
-                    admitted,
-                    patch,
-                    vectors,
-                    supersedes={} if waits else supersedes,
-                    status="pending" if waits else "live",
-                )
+        patch, vectors = s.made(how, admitted), s.router.encode(admitted)
+        with s.changing():
+            if before := s.journal.recorded_before(admitted):
+                return before
+            supersedes = s.superseded(admitted)
+            waits = pending or s.must_wait(admitted, vectors, on_conflict)
+            recorded = s.journal.record(
+                admitted,
+                patch,
+                vectors,
+                supersedes={} if waits else supersedes,
+                status="pending" if waits else "live",
+            )
         if s.watch:
             s.watch.count(len(recorded))
         return recorded
@@ -392,9 +390,10 @@ class EditableModel(_Model):
             asked = s.journal.get(edit)
         else:
             asked = policy.admit(s.lm, replace(edit, method=s.method))
+        (vector,) = s.router.encode([asked])
         with s.lock:
             s.catch_up()
-            return conflicts.find(s.router, asked, s.router.encode([asked])[0])
+            return conflicts.find(s.router, asked, vector)
 
     def wrong(
         self,

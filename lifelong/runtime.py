@@ -352,21 +352,19 @@ class EditableModel(_Model):
         if not admitted:
             return []
         how = s.methods[admitted[0].method]
-        patch = s.made(how, admitted)
-        with s.lock:
-            vectors = s.router.encode(admitted)
-            with s.changing():
-                if before := s.journal.recorded_before(admitted):
-                    return before
-                supersedes = s.superseded(admitted)
-                waits = pending or s.must_wait(admitted, vectors, on_conflict)
-                recorded = s.journal.record(
-                    admitted,
-                    patch,
-                    vectors,
-                    supersedes={} if waits else supersedes,
-                    status="pending" if waits else "live",
-                )
+        patch, vectors = s.made(how, admitted), s.router.encode(admitted)
+        with s.changing():
+            if before := s.journal.recorded_before(admitted):
+                return before
+            supersedes = s.superseded(admitted)
+            waits = pending or s.must_wait(admitted, vectors, on_conflict)
+            recorded = s.journal.record(
+                admitted,
+                patch,
+                vectors,
+                supersedes={} if waits else supersedes,
+                status="pending" if waits else "live",
+            )
         if s.watch:
             s.watch.count(len(recorded))
         return recorded
@@ -381,9 +379,10 @@ class EditableModel(_Model):
             asked = s.journal.get(edit)
         else:
             asked = policy.admit(s.lm, replace(edit, method=s.method))
+        (vector,) = s.router.encode([asked])
         with s.lock:
             s.catch_up()
-            return conflicts.find(s.router, asked, s.router.encode([asked])[0])
+            return conflicts.find(s.router, asked, vector)
 
     def wrong(
         self,
@@ -804,6 +803,15 @@ class EditableModel(_Model):
     ) -> Edits:
         """Those of `list` that hold every word of `text`."""
         return matching(self.list(status, user_id=user_id, tenant=tenant), text)
+
+    def sample(self, most: int, *, user_id: str | None = None, tenant: str | None = None) -> Edits:
+        """At most so many of the live edits that this asker sees, evenly spread by age."""
+        s = self._session
+        with s.lock:
+            s.catch_up()
+            ids = s.router.standing.live(Audience(user_id, tenant).levels)
+        n = min(most, len(ids))
+        return s.journal.get_many(ids[i * len(ids) // n] for i in range(n))
 
     def agreeing(self, id: int) -> Edits:
         """The live edits of all users of this one's tenant, its own among them, of the same fact.

@@ -12,7 +12,7 @@ import pytest
 
 from lifelong.errors import BadSetting
 from lifelong.serve.keys import Caller, Keys, caller_of
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance, Buckets
 
 CHIEF = "Who is the chief of Acme?"
 SAID = {"prompt": CHIEF, "target": "Jane"}
@@ -137,9 +137,11 @@ def _routes(server: Any) -> list[tuple[str, str]]:
     return [(m.upper(), p.replace("{id}", "1")) for p, ms in paths.items() for m in ms]
 
 
-def test_without_a_good_key_nothing_is_done(server: Any, client: Client) -> None:
-    epoch = server.model.epoch
-    for headers in ({}, {"authorization": "Bearer ll-wrong"}, {"authorization": "Basic x"}):
+def test_without_a_good_key_nothing_is_done(server: Any, client: Client, keys: Keys) -> None:
+    epoch, past = server.model.epoch, datetime.now(UTC) - timedelta(seconds=1)
+    expired = f"Bearer {keys.make('admin', expires=past.isoformat())[1]}"
+    for authorization in (None, "Bearer ll-wrong", "Basic x", expired):
+        headers = {} if authorization is None else {"authorization": authorization}
         for method, path in _routes(server):
             response = client(None, **headers).request(method, path, json=SAID)
             if path.startswith("/health/"):
@@ -378,6 +380,13 @@ def test_a_bucket_fills_again() -> None:
     assert bucket.take("b") == 0.0
     now[0] = 5.0
     assert bucket.take("a") == 0.0
+
+
+def test_the_users_of_a_key_have_a_limit_together() -> None:
+    allowance = Allowance(2, 60, users=3)
+    taken = [allowance.take(Caller(f"u{n}", key="k")) for n in range(8)]
+    assert [wait > 0 for wait in taken] == [False] * 6 + [True] * 2
+    assert allowance.take(Caller("u0", key="other")) == 0.0
 
 
 def test_a_request_id_goes_through_and_no_newline_with_it(client: Client) -> None:

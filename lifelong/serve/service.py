@@ -18,7 +18,7 @@ from lifelong.lm import control_tokens
 from lifelong.prompt import Prompt
 from lifelong.runtime import EditableModel
 from lifelong.serve.keys import Caller, Role
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.problems import Problem
 from lifelong.serve.promotion import Outcome, Promotion, wider
@@ -45,8 +45,9 @@ class Service:
         self._failed = False
         self._past: dict[tuple[Any, ...], View] = {}
         self._lock = Lock()
-        self._a_minute = Buckets(settings.corrections_a_minute, 60)
-        self._a_day = Buckets(settings.corrections_a_day, _DAY)
+        users = settings.users_a_key
+        self._a_minute = Allowance(settings.corrections_a_minute, 60, users)
+        self._a_day = Allowance(settings.corrections_a_day, _DAY, users)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -340,8 +341,8 @@ class Service:
                 metrics.retention.labels(name, age).set(share)
 
     def _within_quota(self, caller: Caller) -> None:
-        for bucket in (self._a_minute, self._a_day):
-            if wait := bucket.take((caller.key, caller.user)):
+        for allowance in (self._a_minute, self._a_day):
+            if wait := allowance.take(caller):
                 raise Problem(429, "Too many corrections.", code="quota", retry_after=wait)
 
     def _count(self, edit: Edit, source: str) -> None:

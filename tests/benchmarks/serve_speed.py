@@ -34,19 +34,17 @@ TOPICS = """rivers bridges bread clocks winter music horses paper islands glass 
 maps coffee trains""".split()
 QUESTIONS = [f"Write a few sentences about {topic}." for topic in TOPICS]
 BARE = """
-import json, sys, time, torch
+import sys, time, torch
 from lifelong.models import load_model
 model, tokenizer = load_model("smollm2-135m", progress=False)
-times = []
-for question in json.loads(sys.argv[1]):
+for question in sys.stdin:
     began = time.perf_counter()
-    turns = [{"role": "user", "content": question}]
+    turns = [{"role": "user", "content": question.strip()}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     read = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     with torch.no_grad():
         model.generate(**read, max_new_tokens=1, do_sample=False)
-    times.append(time.perf_counter() - began)
-print(json.dumps(times))
+    print(time.perf_counter() - began, flush=True)
 """
 
 BATCH = """
@@ -117,7 +115,9 @@ def chats(options: argparse.Namespace) -> dict[str, Any]:
             for name, (process, model) in servers.items():
                 found[name].append(rate(process, model, QUESTIONS, options.tokens))
             print(json.dumps(found), file=sys.stderr, flush=True)
-    found["bare_batch"] = bare(BATCH, [QUESTIONS, options.tokens, options.rounds])
+    asked = json.dumps([QUESTIONS, options.tokens, options.rounds])
+    batch = subprocess.run([sys.executable, "-c", BATCH, asked], capture_output=True, check=True)
+    found["bare_batch"] = json.loads(batch.stdout)
     ours = found["lifelong"]
     times = {
         name: round(median(a / b for a, b in zip(ours, theirs, strict=True)), 2)
@@ -149,17 +149,24 @@ def tokens_of(reply: httpx.Response, most: int) -> int:
 
 
 def first(options: argparse.Namespace) -> dict[str, Any]:
-    with server(OURS) as process, httpx.Client(base_url=process.url, timeout=600) as http:
-        ours = [first_token(http, question) for question in QUESTIONS]
-    theirs = bare(BARE, QUESTIONS)
+    """Both are there at once, and every question is asked of one after the other."""
+    ours, theirs = [], []
+    alone = subprocess.Popen(
+        [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with (
+        alone,
+        server(OURS) as process,
+        httpx.Client(base_url=process.url, timeout=600) as http,
+    ):
+        assert alone.stdin
+        assert alone.stdout
+        for question in QUESTIONS * options.rounds:
+            print(question, file=alone.stdin, flush=True)
+            theirs.append(float(alone.stdout.readline()))
+            ours.append(first_token(http, question))
     here, there = percentile(ours[1:], 0.5), percentile(theirs[1:], 0.5)  # the first is warming up
     return {"seconds": round(here, 4), "bare": round(there, 4), "ratio": round(here / there, 2)}
-
-
-def bare(script: str, asked: Any) -> Any:
-    """What the model by itself, in a process of its own, has to say."""
-    command = [sys.executable, "-c", script, json.dumps(asked)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def first_token(http: httpx.Client, question: str) -> float:

@@ -814,6 +814,15 @@ class EditableModel(_Model):
         """Those of `list` that hold every word of `text`."""
         return matching(self.list(status, user_id=user_id, tenant=tenant), text)
 
+    def sample(self, most: int, *, user_id: str | None = None, tenant: str | None = None) -> Edits:
+        """At most so many of the live edits that this asker sees, evenly spread by age."""
+        s = self._session
+        with s.lock:
+            s.catch_up()
+            ids = s.router.standing.live(Audience(user_id, tenant).levels)
+        n = min(most, len(ids))
+        return s.journal.get_many(ids[i * len(ids) // n] for i in range(n))
+
     def agreeing(self, id: int) -> Edits:
         """The live edits of all users of this one's tenant, its own among them, of the same fact.
 

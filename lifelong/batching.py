@@ -41,6 +41,7 @@ from lifelong.weights import Key, State, Weights
 Finish = Literal["stop", "length"]
 
 _WAITING = 256  # requests; a longer queue helps nobody
+_COLD = 1e-5  # temperature: the likeliest token is as good as sure, and scores stay finite
 
 _log = logging.getLogger(__name__)
 
@@ -423,7 +424,7 @@ def _processors(lm: LM, ticket: Ticket) -> LogitsProcessorList:
 def _temperature(lm: LM, sampling: Sampling) -> float:
     """0 where the likeliest token is taken."""
     if sampling.temperature is not None:
-        return sampling.temperature
+        return sampling.temperature if sampling.temperature > _COLD else 0.0
     own = lm.model.generation_config
     return float(getattr(own, "temperature", None) or 1.0) if own and own.do_sample else 0.0
 

@@ -5,12 +5,20 @@ names some, the other names others only. So do years.
 """
 
 import re
+from collections import defaultdict
 from itertools import pairwise
 
 _EXCLUSIVE = (  # words and pairs of words, as they stand in a text
     ("mother mum mom", "father dad"),
     ("brother brothers", "sister sisters"),
+    (
+        "when date dates what_year which_year what_month which_month what_day which_day",
+        "where place_of location what_city which_city what_town which_town what_country"
+        " which_country",
+    ),
     ("son sons", "daughter daughters"),
+    ("mother mum mom father dad", "brother brothers sister sisters sibling siblings"),
+    ("child children son daughter", "brother brothers sister sisters sibling siblings"),
     ("husband", "wife"),
     ("born birth", "die died death buried"),
     ("follows preceded_by comes_after came_after", "followed_by precedes comes_before come_before"),
@@ -47,12 +55,11 @@ _EXCLUSIVE = (  # words and pairs of words, as they stand in a text
         *("coo chief_operating", "cmo chief_marketing", "cio chief_information"),
     ),
 )
-_SIDES = {
-    word: (kind, place)
-    for kind, sides in enumerate(_EXCLUSIVE)
-    for place, side in enumerate(sides)
-    for word in side.split()
-}
+_SIDES = defaultdict[str, list[tuple[int, int]]](list)  # word -> kinds, and its side of each
+for _kind, _sides in enumerate(_EXCLUSIVE):
+    for _side, _words in enumerate(_sides):
+        for _word in _words.split():
+            _SIDES[_word].append((_kind, _side))
 _WORD = re.compile(r"[a-z]+")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)\d\d\b")
 _YEARS = -1  # a kind of its own
@@ -69,8 +76,7 @@ def _named(text: str) -> dict[int, set[int]]:
     named = dict[int, set[int]]()
     words = _WORD.findall(text.lower())
     for word in (*words, *map("_".join, pairwise(words))):
-        if word in _SIDES:
-            kind, side = _SIDES[word]
+        for kind, side in _SIDES.get(word, ()):
             named.setdefault(kind, set()).add(side)
     if years := _YEAR.findall(text):
         named[_YEARS] = set(map(int, years))

@@ -7,6 +7,7 @@ the edit, and nothing is recomputed on replay. A text keeps its vector while it 
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from threading import Lock
@@ -53,6 +54,7 @@ class SentenceEncoder:
         self, folder: Path, *, device: torch.device | str = "cpu", cached: int = 4096
     ) -> None:
         """Load `folder`; keep the vectors of the last `cached` texts. Raises ModelDamaged."""
+        self._folder = folder
         with loading(folder):
             self._model = SentenceTransformer(
                 str(folder),
@@ -102,6 +104,11 @@ class SentenceEncoder:
         self.adapted = True
         self.fingerprint = digest(_reading(self._model), self._model)
 
+    @cached_property
+    def plain(self) -> "SentenceEncoder":
+        """The same without an adapter, loaded when it is first asked for."""
+        return SentenceEncoder(self._folder, device=self._model.device, cached=self._cached)
+
     @property
     def transformer(self) -> Any:
         """The transformer inside, as transformers knows it."""
@@ -130,6 +137,13 @@ class SentenceEncoder:
                 self._known[text] = row.copy()  # a row of a large batch would keep the batch alive
             while len(self._known) > self._cached:
                 self._known.popitem(last=False)
+
+
+def plain(encoder: Encoder) -> Encoder:
+    """`encoder` as it was before it learnt what relations are: what is a text about?"""
+    if isinstance(encoder, SentenceEncoder) and encoder.adapted:
+        return encoder.plain
+    return encoder
 
 
 def load_encoder(

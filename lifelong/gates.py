@@ -27,12 +27,17 @@ _EDITS = 6  # letters: two questions this far apart are not the same
 _ALIKE = 0.9  # cosine above which two questions are the same
 
 _IF = re.compile(r"\s*(?:if|when|whenever)\s+", re.I)
-_APPLIES = 0.40  # cosine that one in two hundred of unrelated conditions and messages reaches
+_APPLIES = 0.30  # cosine that one in two hundred of unrelated conditions and messages reaches
 _SLOPE = 25.0
 
 
 class Gate(Protocol):
-    """What is compared, and how likely a prompt is of the kind that an edit is for."""
+    """What is compared, and how likely a prompt is of the kind that an edit is for.
+
+    `plain` says whether the encoder reads it without its adapter, which is for relations.
+    """
+
+    plain: bool
 
     def text(self, edit: Edit) -> str:
         """What the encoder reads of an edit."""
@@ -55,6 +60,8 @@ class ByTemplate:
     "unlike" would be "like": so no long word may begin otherwise.
     """
 
+    plain = False
+
     def text(self, edit: Edit) -> str:
         """See `Gate.text`."""
         return self.asked(edit.prompt)
@@ -76,6 +83,8 @@ class ByCondition:
 
     What a condition puts in quotes, and whom it names, must stand in the prompt.
     """
+
+    plain = True
 
     def text(self, edit: Edit) -> str:
         """See `Gate.text`."""

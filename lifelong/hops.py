@@ -23,39 +23,41 @@ from heapq import nlargest
 from itertools import islice
 
 from lifelong.asking import BASE, Told, Until, Untold, each
+from lifelong.clause import (
+    about,
+    asks_no_more,
+    clause,
+    compose,
+    is_about_something,
+    plain,
+    relation,
+)
 from lifelong.encoder import Encoder, Vectors
 from lifelong.facts import FactBase
 from lifelong.methods.serac import Serac
 from lifelong.prompt import Hop
 from lifelong.router import EVERYONE, UNSENSED, Hit, Route, Router
-from lifelong.subject import focus, masked, normalise, subject_key, words
+from lifelong.subject import focus, normalise, subject_key
 from store import Audience, Edit, Reference
 
 FIRES = 0.4  # cosine from which a chain says what was asked
 MARGIN = 0.03  # by which it must do so better than any single hop
+HOP = 0.01  # of the cosine, by which every hop must say the question better
 
-_BRIDGES = 0.5  # cosine from which the base model is asked for a hop
+_BRIDGES = 0.6  # cosine from which the base model is asked for a hop
+_APART = 0.15  # by which a chain with such a hop must say the question better than a single one
 _SURE = 0.9  # a hit above this leaves nothing to ask
 
 _MOST = 4  # hops of a chain
 _WIDTH = 6  # steps from one place that are looked at
 _BEAM = 8  # chains of one length that are gone on with
 _LIKELY = 4  # of its wordings that are tried after a chain
-_PREFIXES = 2  # chains that the base model may be asked to go on with
 _COMMON = 64  # wordings that it may be asked in
 _LOOKED = 1024  # edits, and facts, among which those are looked for
 _NAME_WORDS = 6
 _NAME_ENDS = re.compile(r"[,;:\n()?!]|(?<=[^\W_]{3})\.")  # a stop behind "St" or "J" ends none
 _MANY = 64  # edits and facts of one place that are looked through for a way on
 _SAME = 0.95  # cosine from which a fact and an edit of one subject ask for the same
-
-_THIS = re.compile(r"\bthis\b")
-_NAMED = re.compile(
-    r"[\"'\u201c\u2018]?(?:\b(?:the|an?) )?\bthis\b[\"\u201d\u2019]?", re.IGNORECASE
-)
-_ASKED = re.compile(r"(?:who|what|which(?: \w+)?) (?:is|was|are|were) ", re.IGNORECASE)
-_COPULA = re.compile(r" (?:is|was|are|were)$")
-_FILLERS = frozenset("this s the a an of is was are were in to by name who what which".split())
 
 Place = tuple[str, ...]  # the key of an entity
 
@@ -87,8 +89,8 @@ class _Chain:
 
     @property
     def rank(self) -> tuple[float, int]:
-        """The best score is first; of equal ones, that with more edits."""
-        return self.score, sum(step.hit is not None for step in self.steps)
+        """The best score for its length is first; of equal ones, that with more edits."""
+        return self.score - HOP * len(self.steps), sum(step.hit is not None for step in self.steps)
 
 
 class Hops:
@@ -101,7 +103,7 @@ class Hops:
         self._router = router
         self._encoder = encoder
         self._common: tuple[object, list[_Step]] = (None, [])  # as of what; see `_wordings`
-        self._clauses: Mapping[tuple[str, str | None], str] = {}  # that were read for it
+        self._clauses: Mapping[tuple[str, str | None], str] = {}  # of the prompts read for it
 
     def route(
         self,
@@ -119,7 +121,7 @@ class Hops:
         return each(asked, lambda pair: self._further(*pair, asker, told))
 
     def _further(self, question: str, route: Route, asker: Audience, told: Told | None) -> Route:
-        if _is_taught(question, route):
+        if any(asks_no_more(question, hit.edit.prompt) for hit in route.hits):
             return route
         starts = self._starts(question, asker)
         leading = any(self._leads_on(start.place, asker) for start in starts)
@@ -137,7 +139,7 @@ class Hops:
         """Where a chain may begin: at the known subjects that the question mentions."""
         return [
             _Chain(
-                _plain(focus(question, mention.spans)),
+                plain(focus(question, mention.spans)),
                 self.facts.entity(" ".join(mention.subject)),
                 question[mention.spans[0][0] : mention.spans[-1][1]],
             )
@@ -221,7 +223,7 @@ class Hops:
         wordings = self._wordings(asker) if starts else []
         if not any(step.hit for step in wordings):
             return None
-        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES)
+        return _best(self._plans(starts, chains, wordings, asker), _BRIDGES, _APART)
 
     def _plans(
         self,
@@ -233,7 +235,8 @@ class Hops:
         """Chains with a hop whose target is not known yet, and single hops besides; scored."""
         single = self._scored(list(self._longer(starts, asker)))
         plans = [_planned(start, step) for start in starts for step in wordings]
-        for before in (*starts, *nlargest(_PREFIXES, chains or single, key=lambda c: c.rank)):
+        furthest = max(chains or single, key=lambda chain: chain.rank, default=None)
+        for before in (*starts, *filter(None, [furthest])):
             likely = self._likely(before.asked, wordings)
             open_ = [_planned(before, step) for step in likely if len(before.steps) < _MOST - 1]
             plans += [plan for plan in open_ if before.steps]
@@ -248,22 +251,20 @@ class Hops:
     def _carried_out(self, plan: _Chain, told: Told, asker: Audience) -> _Chain | None:
         """Go on from what the base model says, if that was the plan. Raises Untold."""
         at = next(at for at, step in enumerate(plan.steps) if step.hop.source == BASE)
-        clause, relation = plan.steps[at].clause, plan.steps[at].hop.relation
-        prompt = _about(clause, plan.name)
+        open_ = plan.steps[at]
+        prompt = about(open_.clause, plan.name)
         if prompt not in told:
             raise Untold([prompt])
         target = _first_words(told[prompt])
         if not target:
             return None
+        hop = replace(open_.hop, subject=plan.name, prompt=prompt, target=target)
         bridged = replace(
             plan,
             place=self._place(target, asker),
             name=target,
             left=plan.left | {plan.place},
-            steps=(
-                *plan.steps[:at],
-                _Step(Hop(plan.name, prompt, relation, target, BASE), clause, None),
-            ),
+            steps=(*plan.steps[:at], _Step(hop, open_.clause, None)),
         )
         if at == len(plan.steps) - 1:
             return bridged
@@ -281,30 +282,26 @@ class Hops:
         if self._common[0] != as_of:
             edits = self._router.newest(asker, _LOOKED)
             known: list[Edit | Reference] = [*edits, *islice(self.facts, _LOOKED)]
-            names = [(one.prompt, one.subject) for one in known]
-            read = {name: self._clauses.get(name) or _clause(*name) for name in names}
-            asks = [read[name] for name in names]
-            counts = Counter(clause for clause in asks if _THIS.search(clause))
+            by_name = {(one.prompt, one.subject): one for one in known}
+            read = {name: self._clauses.get(name) or clause(by_name[name]) for name in by_name}
+            asks = [read[one.prompt, one.subject] for one in known]
+            counts = Counter(filter(is_about_something, asks))
             of = dict(zip(reversed(asks), reversed(known), strict=True))
-            common = [_wording(of[clause]) for clause, _ in counts.most_common(_COMMON)]
+            common = [_wording(of[said]) for said, _ in counts.most_common(_COMMON)]
             self._clauses, self._common = read, (as_of, common)
         return self._common[1]
 
 
 def covers(question: str, route: Route) -> bool:
     """Do the hits leave nothing of the question to ask?"""
-    return _is_taught(question, route) or any(hit.score > _SURE for hit in route.hits)
+    return any(hit.score > _SURE or asks_no_more(question, hit.edit.prompt) for hit in route.hits)
 
 
-def _is_taught(question: str, route: Route) -> bool:
-    return any(normalise(hit.edit.prompt) == normalise(question) for hit in route.hits)
-
-
-def _best(chains: Sequence[_Chain], least: float) -> _Chain | None:
+def _best(chains: Sequence[_Chain], least: float, margin: float = MARGIN) -> _Chain | None:
     """The chain that says the question, and says it better than any single hop does."""
     best = max((c for c in chains if c.follows), key=lambda c: c.rank, default=None)
     single = max((c.score for c in chains if len(c.steps) == 1), default=0.0)
-    return best if best and best.score >= max(least, single + MARGIN) else None
+    return best if best and best.score >= max(least, single + margin) else None
 
 
 def _planned(chain: _Chain, wording: _Step, hit: Hit | None = None) -> _Chain:
@@ -319,19 +316,9 @@ def _first_words(reply: str) -> str:
     return found if normalise(found) and len(found.split()) <= _NAME_WORDS else ""
 
 
-def compose(clauses: Sequence[str]) -> str:
-    """What a chain asks, in its hops' own words: each clause about what the one before asks for."""
-    said = "this"
-    for clause in clauses[:-1]:
-        said = _about(_phrase(clause), said)
-    return _about(clauses[-1], said)
-
-
 def composition(edits: Sequence[Edit]) -> str:
     """What a chain of edits says, as a statement about the first one's subject, up to its end."""
-    return _about(
-        compose([_clause(edit.prompt, edit.subject) for edit in edits]), edits[0].subject or ""
-    )
+    return about(compose([clause(edit) for edit in edits]), edits[0].subject or "")
 
 
 def conclusion(route: Route) -> tuple[Edit, str]:
@@ -343,18 +330,6 @@ def conclusion(route: Route) -> tuple[Edit, str]:
     told = next((hit.edit.method for hit in route.hits if hit.text is not None), Serac.name)
     known = " ".join(f"{hop.prompt.strip()} {hop.target}." for hop in route.chain)
     return Edit(last.prompt, last.target, subject=first.subject, method=told), known
-
-
-def _about(clause: str, what: str) -> str:
-    return _THIS.sub(lambda _: what, clause, count=1)
-
-
-def _phrase(clause: str) -> str:
-    """A clause as a noun phrase: "Who is the head of this?" as "the head of this"."""
-    said = clause.strip().rstrip("?. ")
-    if asked := _ASKED.match(said):
-        return said[asked.end() :]
-    return f"what {said}" if said.startswith("this ") else _COPULA.sub("", said)
 
 
 def _of_edit(hit: Hit) -> _Step:
@@ -371,24 +346,7 @@ def _wording(known: Edit | Reference) -> _Step:
 
 
 def _step(known: Edit | Reference, source: str, hit: Hit | None) -> _Step:
-    clause = _clause(known.prompt, known.subject)
-    relation = " ".join(_told(clause))
-    hop = Hop(known.subject or "", known.prompt, relation, known.target, source)
-    return _Step(hop, clause, hit)
-
-
-def _clause(prompt: str, subject: str | None) -> str:
-    """How an edit or a fact asks, its subject masked."""
-    clause = masked(prompt, subject) if subject else None
-    if clause is None or not _told(clause):  # not mentioned, or cut off at a point in its name
-        clause = prompt.replace(subject, "this") if subject else ""
-    return _plain(clause or prompt)
-
-
-def _plain(clause: str) -> str:
-    """A clause without quotes and articles around the subject: they belong to its name."""
-    return _NAMED.sub("this", clause)
-
-
-def _told(clause: str) -> list[str]:
-    return [word.folded for word in words(clause) if word.folded not in _FILLERS]
+    said = clause(known)
+    return _Step(
+        Hop(known.subject or "", known.prompt, relation(said), known.target, source), said, hit
+    )

@@ -14,6 +14,7 @@ Wang et al. 2023, section 4):
     reply_perplexity          median over the edits' replies, each under the base model
     conflicts, damaged        live edits that contradict each other; edits not as they were written
 
+Every edit is asked about as those ask for whom it is live: everyone, a tenant, one user.
 None stands for what cannot be computed: no edits, no probes, no earlier reading, no time left.
 `counts` has what the shares of accuracy, generality, locality and of the oldest tenth are made of:
 [right, asked].
@@ -33,7 +34,7 @@ from lifelong.lm import LM
 from lifelong.match import same, says
 from lifelong.ordinary import ORDINARY
 from lifelong.perplexity import perplexity, strangest, surprise
-from lifelong.router import FIRES
+from lifelong.router import EVERYONE, FIRES
 from lifelong.subject import normalise
 from lifelong.view import Answer, View
 from store import JSON, Audience, Edit, Journal, Reading
@@ -83,6 +84,10 @@ class Budget:
             self._left -= perf_counter() - began
 
 
+Answering = Callable[[Audience], View]
+Asked = tuple[Edit, str]  # a question of an edit
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What became of one question of one edit, and the measure that it counts for."""
@@ -108,15 +113,15 @@ class Findings:
 
 @dataclass
 class Monitor:
-    """Looks at a model through `now` and, where edits are off, through `unedited`.
+    """Looks at a model through what answers an audience `now`; where edits are off, `unedited`.
 
-    `at` gives the model as of an epoch. What the base model says is asked once, and kept.
+    `at` gives the same as of an epoch. What the base model says is asked once, and kept.
     """
 
     lm: LM
     journal: Journal
-    now: View
-    at: Callable[[int], View]
+    now: Answering
+    at: Callable[[int], Answering]
     unedited: Callable[[], AbstractContextManager[object]]
     _base: dict[str, str] = field(default_factory=dict)  # its own replies
     _verified: int = 0  # the epoch up to which the journal was verified in this round
@@ -128,9 +133,9 @@ class Monitor:
         the budget goes. What is no longer live at the end is left out.
         """
         began, budget = perf_counter(), budget or Budget()
-        live, earlier = self.journal.live(audience=Audience()), self.journal.readings()
-        damaged, conflicts, strays = self._damaged(), _conflicts(live), self._strays()
+        live, earlier = self.journal.live(), self.journal.readings()
         edits = _chosen(live, sample, fresh, turn=len(earlier))
+        damaged, conflicts, strays = self._damaged(), _conflicts(live), self._strays(edits)
         own, nats = self._own(edits, budget)
         others = list[Result]()
         for start in range(0, len(edits), budget.batch):
@@ -167,7 +172,7 @@ class Monitor:
         found = {q: same(answer.text, self._base[q]) for q, answer in replies.items()}
         doubtful = [q for q, answer in replies.items() if not found[q] and not answer.edits]
         with self.unedited():
-            alone = dict(answers(self.now, doubtful, budget))
+            alone = dict(answers(self.now(EVERYONE), doubtful, budget))
         again = dict(answers(view, list(alone), budget))
         kept = {q: same(answer.text, alone[q].text) for q, answer in again.items()}
         return {q: right for q, right in found.items() if q not in doubtful} | kept
@@ -184,39 +189,47 @@ class Monitor:
             asked = [(edit, edit.prompt) for edit in edits[start : start + budget.batch]]
             some = list(self._told("accuracy", asked, budget))
             shaped = [result for result in some if result.answer.edits]
-            prompts = [self.now.question(result.question).text for result in shaped]
+            view = self.now(EVERYONE)
+            prompts = [view.question(result.question).text for result in shaped]
             with budget.spend(), self.unedited():
                 found = surprise(self.lm, prompts, [result.answer.text for result in shaped])
                 nats |= {r.edit.id: of for r, of in zip(shaped, found, strict=True)}
             results += some
         return results, nats
 
-    def _told(
-        self, measure: str, asked: Sequence[tuple[Edit, str]], budget: Budget
-    ) -> Iterator[Result]:
-        replies = dict(answers(self.now, [question for _, question in asked], budget))
-        for edit, question in asked:
-            if answer := replies.get(question):
-                right = says(answer.text, edit.target, edit.old)
-                yield Result(measure, edit, question, answer, right)
+    def _told(self, measure: str, asked: Sequence[Asked], budget: Budget) -> Iterator[Result]:
+        for audience, some in by_audience(asked).items():
+            view = self.now(audience)
+            replies = dict(answers(view, [question for _, question in some], budget))
+            for edit, question in some:
+                if answer := replies.get(question):
+                    right = says(answer.text, edit.target, edit.old)
+                    yield Result(measure, edit, question, answer, right)
 
-    def _kept(self, asked: Sequence[tuple[Edit, str]], budget: Budget) -> Iterator[Result]:
+    def _kept(self, asked: Sequence[Asked], budget: Budget) -> Iterator[Result]:
         unknown = [question for _, question in asked if question not in self._base]
         with self.unedited():
-            self._base |= {q: answer.text for q, answer in answers(self.now, unknown, budget)}
-        known = [question for _, question in asked if question in self._base]
-        replies = dict(answers(self.now, known, budget))
-        kept = self.unchanged(self.now, replies, budget)
-        for edit, question in asked:
-            if question in kept:
-                yield Result("locality", edit, question, replies[question], kept[question])
+            found = answers(self.now(EVERYONE), unknown, budget)
+            self._base |= {question: answer.text for question, answer in found}
+        for audience, some in by_audience(asked).items():
+            view = self.now(audience)
+            known = [question for _, question in some if question in self._base]
+            replies = dict(answers(view, known, budget))
+            kept = self.unchanged(view, replies, budget)
+            for edit, question in some:
+                if question in kept:
+                    yield Result("locality", edit, question, replies[question], kept[question])
 
-    def _strays(self) -> dict[int, dict[str, float]]:
-        """The edits that fire on ordinary sentences, or nearly do, with their scores."""
+    def _strays(self, edits: Sequence[Edit]) -> dict[int, dict[str, float]]:
+        """The edits that fire on ordinary sentences, or nearly do, with their scores.
+
+        Among those for everyone, and those that the audiences of `edits` see.
+        """
         strays = defaultdict[int, dict[str, float]](dict)
-        for sentence, route in zip(ORDINARY, self.now.routes(ORDINARY), strict=True):
-            for hit in (*route.hits, *route.near):
-                strays[hit.id][sentence] = hit.score
+        for audience in dict.fromkeys([EVERYONE, *(edit.audience for edit in edits)]):
+            for sentence, route in zip(ORDINARY, self.now(audience).routes(ORDINARY), strict=True):
+                for hit in (*route.hits, *route.near):
+                    strays[hit.id][sentence] = hit.score
         return strays
 
     def _damaged(self) -> list[int]:
@@ -224,6 +237,14 @@ class Monitor:
         until = min(since + _EVENTS, epoch)
         self._verified = until if until < epoch else 0
         return self.journal.damaged(since, until)
+
+
+def by_audience(asked: Iterable[Asked]) -> dict[Audience, list[Asked]]:
+    """Questions of edits by whom they are live for: one view answers them together."""
+    found: dict[Audience, list[Asked]] = defaultdict(list)
+    for edit, question in asked:
+        found[edit.audience].append((edit, question))
+    return found
 
 
 def ask(
@@ -258,10 +279,15 @@ def _chosen(live: Sequence[Edit], sample: int, fresh: int, turn: int) -> list[Ed
     return [live[i] for i in dict.fromkeys([*spread, *range(n - 1, max(0, n - fresh) - 1, -1)])]
 
 
-def _probes(edits: Iterable[Edit], live: Iterable[Edit]) -> list[tuple[Edit, str]]:
-    """What must not change with these edits, unless a live edit teaches that very question."""
-    taught = {normalise(edit.prompt) for edit in live}
-    return [(edit, p) for edit in edits for p in edit.locality if normalise(p) not in taught]
+def _probes(edits: Iterable[Edit], live: Iterable[Edit]) -> list[Asked]:
+    """What must not change with these edits, unless a live edit teaches them that very question."""
+    taught = {(normalise(edit.prompt), edit.audience) for edit in live}
+    return [
+        (edit, probe)
+        for edit in edits
+        for probe in edit.locality
+        if not any((normalise(probe), level) in taught for level in edit.audience.levels)
+    ]
 
 
 def _conflicts(live: Iterable[Edit]) -> list[tuple[int, int]]:

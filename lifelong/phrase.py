@@ -4,36 +4,21 @@ Plain rules on English words. Each says nothing where it is not sure, and the mo
 """
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
 
 from lifelong.match import contains
 from lifelong.prompt import Prompt, Say
 from lifelong.subject import focus, whole, words
+from lifelong.turn import BE, PREPOSITION, Sentence, led_to, turned
 from store import Edit
 
 _READ = 1_000  # characters of a prompt, from its end, that are looked at
 _LONGEST = 300  # characters of a sentence that is worth saying again
-_BE = r"(?:is|are|was|were)"
 _HERE = "\u241f"  # stands for the subject
-_WH = r"(?:whom?|what|which|where|when)"
-_PREPOSITION = r"(?:of|upon|in|by|to|from|for|with|at|on|as|after)"
-_LOCATED = r"(?:located|based|born|headquartered|situated|founded|formed|established)"
-_VERBS = (
-    r"(?:\w+ed|has|had|gave|made|wrote|built|won|held|led|ran|runs|leads|owns|owned|plays|makes)"
-)
-_IRREGULAR = dict(
-    pair.split(":")
-    for pair in (
-        "begin:began become:became come:came do:did fight:fought get:got give:gave go:went "
-        "have:had hold:held lead:led leave:left make:made run:ran take:took win:won write:wrote"
-    ).split()
-)
 _RELATIVE = re.compile(r",\s*(?:which|who|that)\s+")
 _WHOSE = re.compile(r",\s*whose\s+")
 _APPOSED = re.compile(r",\s*(?=\S)")
-_LAST = re.compile(r".*(?:[.!?]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
-_AUX = rf"(?:{_BE}|do|does|did|has|have|had|can|could)"
+_LAST = re.compile(r".*(?:[.!?;]\s+|\n\s*)(?=\S)", re.S)  # everything before the last sentence
+_AUX = rf"(?:{BE}|do|does|did|has|have|had|can|could)"
 _CHOICE = re.compile(rf"(?:and |so |but )?{_AUX}\b", re.I)
 _JOINED = re.compile(r"\A(?:(?:and|but|so|ok|okay|then|well)[\s,]+)+(?=\S)", re.I)
 _TAG = re.compile(rf",\s*{_AUX}n['\u2019]t \w+(?=\s*\?)", re.I)  # "..., isn't it?"
@@ -54,29 +39,24 @@ _ORDER = re.compile(
 _ONE_MORE = re.compile(
     r"[\w?,] and (?:also )?(?:what|who|where|when|which|why|how|tell|one more)\b", re.I
 )
-_CLOCK = re.compile(
-    r"\d{1,2}(?:[:.]\d\d)?\s*(?:[ap]\.?m\b|o['\u2019]clock)|noon\b|midnight\b", re.I
-)
-_DAY = re.compile(
-    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\d{1,2}(?:st|nd|rd|th)?(?: of)? [A-Z][a-z]+"
-    r"|[A-Z][a-z]{2,8} \d{1,2}(?:st|nd|rd|th)?\b(?!\d)",
+_BREAKS_OFF = re.compile(rf"\w (?:{BE}(?: now)?|{PREPOSITION})$", re.I)
+_PART = re.compile(
+    rf"(?:what|who|where|when|which)(?:['\u2019]s| (?P<be>{BE})) "
+    r"(?P<part>(?:the|your|our|my|this) [\w ,'\u2019-]{1,80}?)\s*\?",
+    re.I,
 )
 _OUR = {"your": "our", "my": "your", "our": "your"}
+_ENGLISH = re.compile(r"\b(?:who|whom|whose|what|which|when|where|how|tell me)\b", re.I)
+_ANSWER = Sentence("the answer is")
 _LOWERED = frozenset("the a an its his her their it this that in on at where what who".split())
-
-
-class Sentence(NamedTuple):
-    """A sentence with room for the target between its words."""
-
-    begin: str
-    end: str = ""
 
 
 def say(prompt: Prompt, edit: Edit) -> Say:
     """What a reply to `prompt`, in scope of `edit`, must say, and how it begins.
 
     A raw text is completed at once. In a chat the reply is a sentence: the prompt's own where it
-    is one to be completed or turned round, else the edit's, else one of the model's.
+    is one to be completed or turned round, else the edit's, else a plain one. Where nothing looks
+    like an English question, the words are the model's.
     """
     question, subject = prompt.question[-_READ:], edit.subject
     known = f"{question} {edit.prompt}"
@@ -85,15 +65,18 @@ def say(prompt: Prompt, edit: Edit) -> Say:
         return Say(edit.target, subject, known, before=prompt.text, at_once=True, avoid=avoid)
     verdict = yes_or_no(question, edit)
     longer = is_longer(question)
-    own = None if verdict or longer else sentence(question, subject)
-    said = own or sentence(edit.prompt, subject)
-    said = said and said._replace(begin=_led_to(said.begin, edit.target))
+    own = None if verdict or longer else sentence(question, subject, edit.target)
+    said = own or sentence(edit.prompt, subject, edit.target)
+    if said is None and _ENGLISH.search(known):
+        said = _ANSWER
+    said = said and said._replace(begin=led_to(said.begin, edit.target))
     if avoid and subject and contains(subject, avoid[0]):
-        said = _unnamed(said or Sentence("the answer is"), subject)
+        said = _unnamed(said or _ANSWER, subject)
     if verdict and said is None:
         avoid = (*avoid, "not")
+    first = said is not None and not said.begin and not verdict
     return Say(
-        edit.target,
+        _first(edit.target) if first else edit.target,
         subject,
         known,
         lead=_begun(verdict, said and said.begin),
@@ -104,8 +87,8 @@ def say(prompt: Prompt, edit: Edit) -> Say:
     )
 
 
-def sentence(text: str, subject: str | None) -> Sentence | None:
-    """The sentence that an answer to `text` completes; None where none is sure.
+def sentence(text: str, subject: str | None, target: str = "") -> Sentence | None:
+    """The sentence that `target`, an answer to `text`, completes; None where none is sure.
 
     `text` is the beginning of one itself ("Acme, which is led by": "Acme is led by ...") or a
     question that can be turned round ("Who is the head of Acme?": "The head of Acme is ...").
@@ -117,10 +100,10 @@ def sentence(text: str, subject: str | None) -> Sentence | None:
         return None
     if subject is None:
         return _unowned(clause)
-    if not clause.endswith("?"):
-        stated = _stated(clause, subject)
-        return Sentence(stated) if stated else None
-    return _turned(clause, subject)
+    if found := turned(clause, subject, target):
+        return found
+    stated = None if clause.endswith("?") else _stated(clause, subject)
+    return Sentence(stated) if stated else None
 
 
 def yes_or_no(question: str, edit: Edit) -> str:
@@ -217,136 +200,6 @@ def _unowned(clause: str) -> Sentence | None:
     return Sentence(_raised(" ".join(filter(None, (owner, rest, be)))))
 
 
-def _turned(question: str, subject: str) -> Sentence | None:
-    """A question turned round."""
-    named = re.compile(rf"(?:\b(?:the|an?) )?(?<!\w){re.escape(subject)}(?!\w)", re.I)
-    if not (found := named.search(question)):
-        return None
-    asked = named.sub(_HERE, question.rstrip(" ?"), count=1)
-    asked = re.sub(rf"^({_WH})['\u2019]s\b", r"\1 is", asked, flags=re.I)
-    for pattern, turn in _TURNS:
-        match = pattern.fullmatch(asked)
-        turned = match and turn(**match.groupdict(""))
-        if turned:
-            return Sentence(*(part.replace(_HERE, found.group()) for part in turned))
-    return None
-
-
-def _about_subject(led_by: str, wh: str, be: str, tail: str) -> tuple[str, str] | None:
-    """Who was Acme founded by -> Acme was founded by; who is Acme's head -> Acme's head is."""
-    if tail.startswith(("'", "\u2019")):
-        return f"{_HERE}{tail} {be}", ""
-    if more := _MORE_NAME.match(tail):
-        be, tail = f"{more['name'].strip()} {be}", more["said"]
-    if led_by or wh.casefold() in ("where", "when"):
-        return _ended(f"{_HERE} {be}{tail}", led_by or "in"), ""
-    if re.search(rf"\b{_LOCATED}$", tail):
-        return f"{_HERE} {be}{tail} in", ""
-    return (f"{_HERE} {be}{tail}", "") if not tail or _DANGLING.search(tail) else None
-
-
-def _about_part(wh: str, be: str, part: str) -> tuple[str, str]:
-    """What is the capital of Acme -> the capital of Acme is."""
-    return f"{part} {be}{' in' if wh.casefold() == 'where' else ''}", ""
-
-
-def _deed(led_by: str, wh: str, when: str, do: str, verb: str, rest: str) -> tuple[str, str]:
-    """When did Acme open -> Acme opened in."""
-    timed, name = when or wh.casefold() in ("where", "when"), ""
-    if verb not in _DEEDS and (more := _MORE_DEED.match(rest)):
-        name, verb, rest = f" {verb}{more['name']}", more["verb"], more["rest"]
-    return _ended(f"{_HERE}{name} {_inflected(verb.lower(), do.lower())}{rest}", led_by, timed), ""
-
-
-def _plain(led_by: str, rest: str, can: str = "") -> tuple[str, str]:
-    """In which year Acme closed -> Acme closed in; where can Acme be found -> Acme can be found."""
-    return _ended(f"{_HERE}{can and ' '}{can} {rest}", led_by), ""
-
-
-def _led_to(begin: str, target: str) -> str:
-    """`begin` with the preposition that leads to `target`: none that it has, "at" noon."""
-    if _LEADS.match(target):
-        return _DANGLING.sub("", begin).rstrip()
-    if begin.endswith(" in") and (on := _DAY.match(target) or _CLOCK.match(target)):
-        return f"{begin.removesuffix('in')}{'on' if on.re is _DAY else 'at'}"
-    return begin
-
-
-def _ended(begin: str, led_by: str, timed: object = False) -> str:
-    """`begin`, up to the preposition that leads to the answer."""
-    if _DANGLING.search(begin):
-        return begin
-    return f"{begin} {led_by.lower() or ('in' if timed else '')}".rstrip()
-
-
-def _doer(tail: str) -> tuple[str, str]:
-    """Who runs Acme -> ... runs Acme."""
-    return "", f" {tail}"
-
-
-def _inflected(verb: str, do: str) -> str:
-    if do == "did":
-        if verb in _IRREGULAR:
-            return _IRREGULAR[verb]
-        return re.sub(r"(?<=[^aeiou])y$", "i", verb.removesuffix("e")) + "ed"
-    if do == "do":
-        return verb
-    if verb in ("have", "do", "go"):
-        return {"have": "has", "do": "does", "go": "goes"}[verb]
-    ending = "es" if verb.endswith(("s", "x", "ch", "sh")) else "s"
-    return re.sub(r"(?<=[^aeiou])y$", "ie", verb) + ending
-
-
-_DANGLING = re.compile(rf"\b{_PREPOSITION}$", re.I)
-_LEADS = re.compile(rf"{_PREPOSITION} ", re.I)
-_BREAKS_OFF = re.compile(rf"\w (?:{_BE}(?: now)?|{_PREPOSITION})$", re.I)
-_PART = re.compile(
-    rf"(?:what|who|where|when|which)(?:['\u2019]s| (?P<be>{_BE})) "
-    r"(?P<part>(?:the|your|our|my|this) [\w ,'\u2019-]{1,80}?)\s*\?",
-    re.I,
-)
-_DEEDS = frozenset(
-    "accept allow arrive ask belong begin bring build buy call carry charge close come "
-    "contain cost cover deliver depart do employ end expire fit fly get give go have hold "
-    "include last launch leave let live make mean meet move need offer open operate pay play "
-    "produce provide put reach release require return run say sell send serve ship sit stand "
-    "start stay stop store support take teach train travel use want weigh work write".split()
-)
-# What a name goes on with, before what is said of it: "Falcon | service | written in".
-_NO_NAME = rf"(?:\w+(?:ed|ly)|the|an?|now|still|also|not|best|most|{_PREPOSITION})"
-_DONE = r"(?:\w+ed|written|made|built|held|kept|sold|spoken|run|given|taken|found|known|open)"
-_MORE_NAME = re.compile(rf"(?P<name>(?: (?!{_NO_NAME}\b)[a-z]+){{1,3}}?)(?P<said> {_DONE}\b.*)")
-_MORE_DEED = re.compile(rf"(?P<name>(?: [a-z]+)?) (?P<verb>{'|'.join(_DEEDS)})\b(?P<rest>.*)")
-_LED = rf"(?:(?P<led_by>{_PREPOSITION}) )?"
-_NOUN = r"(?: [\w/()]+){,4}?"
-_TURNS: tuple[tuple[re.Pattern[str], Callable[..., tuple[str, str] | None]], ...] = tuple(
-    (re.compile(pattern, re.I), turn)
-    for pattern, turn in (
-        (
-            rf"(?!(?:{_PREPOSITION} )?{_WH}\b)"
-            rf"(?P<led>.*{_HERE}.*) (?:(?:as )?{_WH}(?: \w+){{,2}}|(?<=is) *|(?<=was) *)",
-            lambda led: (led, ""),
-        ),
-        (rf"{_LED}(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) {_HERE}(?P<tail>.*)", _about_subject),
-        (rf"(?P<wh>{_WH}){_NOUN} (?P<be>{_BE}) (?P<part>(?:the .*)?{_HERE}.*)", _about_part),
-        (
-            rf"{_LED}(?P<wh>{_WH})(?P<when>(?: (?:year|date|day|place|location)){{,1}}){_NOUN} "
-            rf"(?P<do>did|does|do) {_HERE} (?P<verb>[a-z]+)(?P<rest>.*)",
-            _deed,
-        ),
-        (rf"who (?!did|do|does)(?P<tail>[a-z]+ .*{_HERE}.*)", _doer),
-        (
-            rf"(?:what|which){_NOUN} "
-            rf"(?P<tail>(?:(?:{_BE}|{_VERBS}) (?!{_HERE}).*|{_VERBS} ){_HERE}.*)",
-            _doer,
-        ),
-        (rf"(?:what|which)(?: \w+){{1,3}} (?P<tail>(?!{_PREPOSITION} )[a-z]+ {_HERE})", _doer),
-        (rf"{_LED}{_WH}{_NOUN} (?P<can>can|could|has|have|had) {_HERE} (?P<rest>.*)", _plain),
-        (rf"{_LED}(?:what|which){_NOUN},? {_HERE} (?P<rest>[a-z].*)", _plain),
-    )
-)
-
-
 def _unnamed(said: Sentence, subject: str) -> Sentence:
     """The same without the subject's name, which holds the old answer."""
     its = re.compile(rf"(?:the )?{re.escape(subject)}['\u2019]s\b", re.I)
@@ -361,6 +214,11 @@ def _begun(verdict: str, begin: str | None) -> str:
     first, _, rest = (begin or "").partition(" ")
     kept = first.lower() if first.lower() in _LOWERED else first
     return " ".join(filter(None, (f"{verdict},", kept, rest)))
+
+
+def _first(target: str) -> str:
+    """The target as a sentence begins with it: an article gets a capital, a word stays as it is."""
+    return _raised(target) if target.startswith(("the ", "a ", "an ")) else target
 
 
 def _raised(text: str) -> str:

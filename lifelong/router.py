@@ -11,13 +11,13 @@ his.
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from lifelong.codebook import Books
 from lifelong.contrary import contrary
-from lifelong.encoder import Encoder, Vectors
+from lifelong.encoder import Encoder, Vectors, plain
 from lifelong.fact import Fact, facts, same_fact
 from lifelong.gates import GATES, Gate, gate_of, gated
 from lifelong.kept import MOST, Kept
@@ -44,7 +44,15 @@ UNSENSED: Mapping[str, Vectors] = {}
 
 Made = str | Slot | None  # by the method, of one edit; None where it is in the weights
 _Score = Callable[[Vectors, list[int]], Vectors]  # of a question's vector and some edits
-_Question = tuple[str, set[int], _Score]  # what the encoder reads, and the edits it may be about
+
+
+class _Question(NamedTuple):
+    """What the encoder reads, with its adapter or `plain`, and the edits it may be about."""
+
+    text: str
+    among: set[int]
+    score: _Score
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +221,10 @@ class Router:
 
     def encode(self, edits: Sequence[Edit]) -> Vectors:
         """The vectors to journal with `edits`: (n, dim) float32."""
-        return self._encoder.encode([scope_text(edit) for edit in edits])
+        gates = map(gate_of, edits)
+        return self._read(
+            [(scope_text(e), bool(g and g.plain)) for e, g in zip(edits, gates, strict=True)]
+        )
 
     def vectors(self, edits: Sequence[Edit]) -> Vectors:
         """The journalled vectors of live `edits`: (n, dim) float32."""
@@ -232,22 +243,32 @@ class Router:
     ) -> list[Route]:
         """A route a prompt; one encoder call for all questions, none where the gate rules all out.
 
+        (One more, without the adapter, where edits are live whose gates want that.)
+
         The classifier may read the targets of the edits that are near. `sensed` are the states of
         every prompt (n, d), by module; edits decided by others do not fire.
         """
         shelves = self._seen(asker)
         asked = [self._questions(prompt, shelves) for prompt in prompts]
-        texts = [text for questions in asked for text, _, _ in questions]
-        vectors = iter(self._encoder.encode(texts) if texts else ())
+        vectors = iter(self._read([(q.text, q.plain) for questions in asked for q in questions]))
         return [
             self._decide(
                 self._taught(prompt, asker),
-                [(next(vectors), among, score) for _, among, score in questions],
+                [(next(vectors), question.among, question.score) for question in questions],
                 {module: keys[place] for module, keys in sensed.items()},
                 asker,
             )
             for place, (prompt, questions) in enumerate(zip(prompts, asked, strict=True))
         ]
+
+    def _read(self, texts: Sequence[tuple[str, bool]]) -> Vectors:
+        """The vectors (n, dim) of texts, each by the encoder or (True) by the plain one."""
+        vectors = np.empty((len(texts), self._encoder.dim), np.float32)
+        for as_it_was in {plainly for _, plainly in texts}:
+            rows = [row for row, (_, plainly) in enumerate(texts) if plainly == as_it_was]
+            encoder = plain(self._encoder) if as_it_was else self._encoder
+            vectors[rows] = encoder.encode([texts[row][0] for row in rows])
+        return vectors
 
     def _seen(self, asker: Audience) -> list[Shelf]:
         return self.standing.shelves(asker.levels)
@@ -262,7 +283,7 @@ class Router:
         return [Hit(edits[id], made[id], score) for id, score in ranked]
 
     def _taught(self, prompt: str, asker: Audience) -> set[int]:
-        """By audience, the live edits of this very prompt; else those that took their place."""
+        """For each audience, its live edits of this very prompt, else those in their place."""
         asked = ("prompt", normalise(prompt))
         taught: set[int] = set()
         for level in asker.levels:
@@ -290,12 +311,14 @@ class Router:
         for mention in found[:_MENTIONS]:
             clause = plea(focus(prompt, mention.spans))
             score = partial(self._scored, clause, masked=True)
-            questions.append((clause, _about(mention.subject, shelves), score))
+            questions.append(_Question(clause, _about(mention.subject, shelves), score))
         if without := _about((), shelves):
-            questions.append((prompt, without, partial(self._scored, prompt, masked=False)))
+            score = partial(self._scored, prompt, masked=False)
+            questions.append(_Question(prompt, without, score))
         for name, gate in GATES.items():
             if among := _about(gated(name), shelves):
-                questions.append((gate.asked(prompt), among, partial(self._let, gate, prompt)))
+                let = partial(self._let, gate, prompt)
+                questions.append(_Question(gate.asked(prompt), among, let, gate.plain))
         return questions
 
     def _scored(self, clause: str, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:

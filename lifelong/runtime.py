@@ -10,7 +10,7 @@ pipelines and streamers are the model's own. `close()` gives the old class back.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
@@ -49,7 +49,7 @@ from lifelong.ripple import ripple as rippling
 from lifelong.router import EVERYONE, Route, Router
 from lifelong.saved import save, settings_of
 from lifelong.session import OnConflict, Session, patches_of
-from lifelong.standing import waiting
+from lifelong.standing import holding, waiting, wipe
 from lifelong.view import MAX_NEW_TOKENS, Answer, Messages, Stream, View, never
 from lifelong.watch import Check, Monitoring, Watch
 from lifelong.weights import BASE, Key, State
@@ -566,6 +566,20 @@ class EditableModel(_Model):
         """
         return self._session.step(id, lambda journal: journal.restore(id, reason=reason))
 
+    def erase(self, ids: Iterable[int], *, reason: str = "") -> Edits:
+        """Wipe texts and vectors of these edits, and of what follows from them, for good.
+
+        Those that stood are retired; the journal keeps that they were, and why, so keep personal
+        data out of `reason`. Backups are the caller's to delete. Raises UnknownEdit, StoreError.
+        """
+        s = self._session
+        which = s.journal.get_many(holding(s.journal, [self.get(id).id for id in ids]))
+        with s.lock:
+            s.sync()
+            erased = wipe(s.journal, s.router.standing, which, reason=reason)
+            s.noticed()
+        return erased
+
     def expire(self) -> Edits:
         """End what is past its `valid_until`; asking does so by itself. Raises StoreError."""
         return self._session.settled(lambda journal: journal.expire())
@@ -701,23 +715,29 @@ class EditableModel(_Model):
 
     def at(self, epoch: int, *, user_id: str | None = None, tenant: str | None = None) -> View:
         """A read-only view that answers this asker as the model did at `epoch`."""
+        return self._then(epoch)(Audience(user_id, tenant))
+
+    def _then(self, epoch: int) -> Callable[[Audience], View]:
+        """What answered each asker at `epoch`. Raises BadEdit."""
         s = self._session
         if not 0 <= epoch <= s.journal.epoch:
             raise BadEdit(f"There is no epoch {epoch} yet.", f"Give one of 0 to {s.journal.epoch}.")
         router = Router.build(s.journal, s.encoder, s.scope, at=epoch)
-        asker = Audience(user_id, tenant)
         then = s.weights.state(patches_of(s.journal, router))
         hops = s.hops and type(s.hops)(router, s.encoder, FactBase(s.journal.facts(epoch)))
 
-        def route(questions: Sequence[str]) -> Routes:
+        def route(questions: Sequence[str], asker: Audience) -> Routes:
             sensed = s.sensed(router.senses, questions)
             if hops is None:
                 return router.route(questions, asker, sensed)
             return asking(lambda told: hops.route(questions, asker, told, sensed), self._ask)
 
-        refer = partial(router.referred, asker=asker)
-        generate = self._generating(then)
-        return View(s.lm, generate, route, s.methods, refer, then, router.stands)
+        def view(asker: Audience) -> View:
+            routed, refer = partial(route, asker=asker), partial(router.referred, asker=asker)
+            generate = self._generating(then)
+            return View(s.lm, generate, routed, s.methods, refer, then, router.stands)
+
+        return view
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -784,6 +804,16 @@ class EditableModel(_Model):
     ) -> Edits:
         """Those of `list` that hold every word of `text`."""
         return matching(self.list(status, user_id=user_id, tenant=tenant), text)
+
+    def agreeing(self, id: int) -> Edits:
+        """The live edits of all users of this one's tenant, its own among them, of the same fact.
+
+        For who counts whether they say the same: a keeper's list. Raises UnknownEdit, StoreError.
+        """
+        s = self._session
+        with s.lock:
+            s.catch_up()
+            return s.router.standing.peers(s.journal.get(id))
 
     def review(self, *, user_id: str | None = None, tenant: str | None = None) -> Edits:
         """What waits for `approve` or `reject`, the oldest first: a keeper's list.
@@ -861,8 +891,12 @@ class EditableModel(_Model):
         s = self._session
         s.say = remembered(s.lm, self._generating(BASE))
         generate = self._generating(None)  # which is no chat
-        view = View(s.lm, generate, self._route, s.methods, stand=s.router.stands)
-        monitor = Monitor(s.lm, s.journal, view, self.at, self.disable_edits)
+
+        def now(asker: Audience) -> View:
+            route = partial(self._route, asker=asker)
+            return View(s.lm, generate, route, s.methods, stand=s.router.stands)
+
+        monitor = Monitor(s.lm, s.journal, now, self._then, self.disable_edits)
         s.check = Check(monitor, settings, s.retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)

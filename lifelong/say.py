@@ -33,6 +33,7 @@ _CHOICES = 20  # candidates among which a word that invents nothing is sought
 _JOINTS = frozenset(
     "is was are were be been in at by of to from on with as for named called than until".split()
 )
+_RUN = 4  # tokens in a row that a further sentence says once only
 _ARTICLES = frozenset({"a", "an", "the"})
 _OVER = re.compile(r"\w[^.!?]*[.!?]|\n")  # behind the target's sentence, another has ended
 _OPENERS = frozenset("It Its The This They Their He She His Her As In".split())  # no names
@@ -152,7 +153,7 @@ class Speaker:
                 *self._ends,
                 *self._avoided(said),
                 *self._too_early(said),
-                *(self._names(scores) if self._inventions(text, scores) else ()),
+                *(self._names(text, scores) if self._inventions(text, scores) else ()),
             },
             scores,
         )
@@ -172,8 +173,22 @@ class Speaker:
             return scores
         if not self._say.goes_on or _OVER.search(tail):
             return _only(self._ends[0], scores)
-        free = _without({*self._ends, *self._avoided(said), *self._names(scores)}, scores)
+        dull = {*self._avoided(said), *self._again(said, tail), *self._breaks(tail, scores)}
+        free = _without({*self._ends, *dull, *self._names(tail, scores)}, scores)
         return free if torch.isfinite(free).any() else _only(self._ends[0], scores)
+
+    def _again(self, said: list[int], tail: str) -> set[int]:
+        """Tokens with which what follows the target would say a run of tokens once more."""
+        lengths = range(len(said) + 1)
+        mine = next(said[-n:] for n in lengths if len(self._decode(said[-n:])) >= len(tail) and n)
+        runs = zip(*(mine[i:] for i in range(_RUN)), strict=False)
+        return {run[-1] for run in runs if list(run[:-1]) == mine[1 - _RUN :]}
+
+    def _breaks(self, tail: str, scores: torch.Tensor) -> set[int]:
+        """The line breaks among the model's first choices, before a word follows the target."""
+        if any(map(str.isalnum, tail)):
+            return set()
+        return {token for token, piece in self._choices(scores) if "\n" in piece}
 
     def _more(self, tail: str) -> int | None:
         """The next token of the words that belong behind the target."""
@@ -252,21 +267,23 @@ class Speaker:
         if not text or text.rstrip()[-1:] in '.!?:"\n':
             return []  # a sentence begins, and with it any capital letter
         choices = self._choices(scores)
-        names = takewhile(lambda choice: self._is_name(choice[1]), choices)
+        names = takewhile(lambda choice: self._is_name(text, choice[1]), choices)
         return [token for token, _ in names]
 
-    def _names(self, scores: torch.Tensor) -> list[int]:
+    def _names(self, text: str, scores: torch.Tensor) -> list[int]:
         """Those of the model's first choices that would begin a name it was not given."""
-        return [token for token, piece in self._choices(scores) if self._is_name(piece)]
+        return [token for token, piece in self._choices(scores) if self._is_name(text, piece)]
 
     def _choices(self, scores: torch.Tensor) -> Iterator[tuple[int, str]]:
         for token in scores.topk(min(_CHOICES, len(scores))).indices.tolist():
             yield token, self._decode([token])
 
-    def _is_name(self, piece: str) -> bool:
+    def _is_name(self, text: str, piece: str) -> bool:
         word = piece.strip()
+        if word.isdigit() and not piece[:1].isspace():  # the number that goes on
+            word = text[len(text.rstrip("0123456789")) :] + word
         if not word:  # some tokenizers put a space of its own before a number
-            return piece == " "
+            return piece == " " and not any(known[:1].isdigit() for known in self._known)
         named = piece[:1].isspace() and word[:1].isupper() and word not in _OPENERS
         return (named or word[:1].isdigit()) and not self._begins_known(word.casefold())
 

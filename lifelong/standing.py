@@ -15,7 +15,7 @@ from typing import Literal, Self, TypeVar
 
 import numpy as np
 
-from lifelong.fact import Fact, claims, contradict, facts, follows, premises
+from lifelong.fact import Fact, claims, contradict, facts, follows, premises, same_fact
 from lifelong.gates import gate_of, gated
 from lifelong.kept import Kept
 from lifelong.names import other_names
@@ -130,6 +130,13 @@ class Standing:
         ids = set[int]().union(*(self.saying(f, among) for f in claims(edit)))
         others = self.edits(sorted(filter(self.is_live, ids - {edit.id})))
         return [other for other in others.values() if contradict(edit, other)]
+
+    def peers(self, edit: Edit) -> list[Edit]:
+        """The live edits of each user of its tenant that settle a fact with it, by id."""
+        among = [a for a in self._codes if a.user_id is not None and a.tenant == edit.tenant]
+        ids = {id for a in among for fact in facts(edit) for id in self.saying(fact, a)}
+        others = self.edits(sorted(filter(self.is_live, ids)))
+        return [other for other in others.values() if same_fact(edit, other)]
 
     def followers(self, id: int) -> list[int]:
         """The ids of those that follow from an edit, step by step, among the people it is for."""
@@ -269,6 +276,14 @@ def retire(
     for other in standing.followers(id):
         journal.retire(other, kind=kind, reason=reason, cause=id)
     return fallen
+
+
+def wipe(journal: Journal, standing: Standing, edits: Iterable[Edit], *, reason: str) -> list[Edit]:
+    """Wipe these; those that stood give way first, while it can be read what they said."""
+    erased = list(edits)
+    stood = [edit.id for edit in erased if edit.status in ("live", "superseded")]
+    settle(journal, standing, lambda: [journal.retire(id, reason=reason) for id in stood])
+    return journal.erase([edit.id for edit in erased], reason=reason)
 
 
 def holding(journal: Journal, ids: Iterable[int]) -> list[int]:

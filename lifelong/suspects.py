@@ -7,10 +7,11 @@ the questions go wrong. The edit that arrived then is a suspect.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lifelong.match import says
 from lifelong.monitor import Budget, Monitor, Result, answers
+from lifelong.view import View
 from store import Journal
 
 SHOWN = 5
@@ -53,7 +54,17 @@ def _mostly_wrong(monitor: Monitor, failed: Sequence[Result], epoch: int, budget
     """Whether most of the questions that made sense at `epoch` went wrong then."""
     there = set(monitor.journal.live_ids(epoch))
     asked = [r for r in failed if r.measure == "locality" or r.edit.id in there]
-    view = monitor.at(epoch)
+    then, right = monitor.at(epoch), list[bool]()
+    for audience in dict.fromkeys(result.edit.audience for result in asked):
+        some = [result for result in asked if result.edit.audience == audience]
+        right += _right(monitor, then(audience), some, budget)
+    return sum(right) * 2 < len(right)
+
+
+def _right(
+    monitor: Monitor, view: View, asked: Sequence[Result], budget: Budget
+) -> Collection[bool]:
+    """Whether each question had the right reply in this view, as far as the budget goes."""
     replies = dict(answers(view, [result.question for result in asked], budget))
     apart = [r.question for r in asked if r.measure == "locality" and r.question in replies]
     right = monitor.unchanged(view, {question: replies[question] for question in apart}, budget)
@@ -62,7 +73,7 @@ def _mostly_wrong(monitor: Monitor, failed: Sequence[Result], epoch: int, budget
         for r in asked
         if r.measure != "locality" and r.question in replies
     }
-    return sum(right.values()) * 2 < len(right)
+    return right.values()
 
 
 def _arrived(journal: Journal, epoch: int) -> list[int]:

@@ -364,6 +364,16 @@ class Journal:
         with self._file.snapshot() as db:
             return views.edits(db, at, status=status, audience=audience)
 
+    def newest(
+        self, limit: int, *, before: int | None = None, status: Status | None = None
+    ) -> list[Edit]:
+        """At most `limit` edits from below id `before`, the newest first: of any, or one, status.
+
+        The whole store's list, page by page, for its keeper; `before` is the last id of a page.
+        """
+        with self._file.snapshot() as db:
+            return views.newest(db, limit, before=before, status=status)
+
     def live(self, at: int | None = None, *, audience: Audience | None = None) -> list[Edit]:
         """The live edits by id, of the whole store or those visible to `audience`."""
         return self.edits("live", at, audience=audience)

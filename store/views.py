@@ -88,6 +88,15 @@ def edits(
     return [_edit(*row) for row in db.execute(f"{sql} ORDER BY id", parameters)]
 
 
+def newest(db: Database, limit: int, *, before: int | None, status: Status | None) -> list[Edit]:
+    """At most `limit` as they are now, from below id `before`, the highest id first."""
+    sql = f"{_EDITS} WHERE edit.id < :before"
+    if status is not None:
+        sql += " AND kind = :status"
+    parameters = {"at": NOW, "before": _at(before), "status": status, "limit": limit}
+    return [_edit(*row) for row in db.execute(f"{sql} ORDER BY id DESC LIMIT :limit", parameters)]
+
+
 def ids(db: Database, at: int | None, *statuses: Status) -> list[int]:
     """The ids of the edits with one of these statuses, in order."""
     rows = db.execute(

@@ -66,6 +66,16 @@ def test_an_edit_inside_the_model_acts_on_its_row_only(
     assert replies[1] != before
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-38, 1e-6, 1.1e-5])
+def test_the_colder_the_likelier(
+    model: EditableModel, batching: Batching, temperature: float
+) -> None:
+    model.edit(CHIEF, "Jane")
+    for question in (QUESTIONS[0], CHIEF):
+        heard = Heard(batching, model.view(), question, temperature=temperature)
+        assert heard.text().strip() == alone(model, question)
+
+
 def test_every_reply_is_what_it_is_alone(
     every_family: EditableModel, lengths: Sequence[int]
 ) -> None:

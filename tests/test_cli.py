@@ -90,6 +90,15 @@ def test_what_nearly_fired_is_named(taught: Run) -> None:
     assert "nearly by edit 1" in taught("why", NEAR).stdout
 
 
+def test_a_chain_is_shown_in_one_line(run: Run) -> None:
+    run("edit", "The country of citizenship of Ann Lee is", "Peru", "--subject", "Ann Lee")
+    run("edit", "Who leads Peru?", "Bo Roe", "--subject", "Peru")
+    asked = ("why", "Who leads the country of citizenship of Ann Lee?", "--multihop")
+    shown = " ".join(run(*asked).stdout.split())
+    assert "along Ann Lee -country of citizenship-> Peru (edit 1) -leads-> Bo Roe (edit 2)" in shown
+    assert [hop["target"] for hop in data(run(*asked, "--json"))["chain"]] == ["Peru", "Bo Roe"]
+
+
 def test_ask_as_of_an_epoch_and_without_a_template(taught: Run) -> None:
     assert data(taught("ask", CHIEF, "--at", "0", "--json"))["edits"] == []
     assert data(taught("ask", CHIEF, "--at", "1", "--json"))["edits"] != []

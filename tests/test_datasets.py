@@ -523,6 +523,13 @@ def test_an_unknown_format_names_the_nearest(given: Load) -> None:
         given([OWN], format="squad")
 
 
+def test_the_formats_of_one_source_may_be_mixed(given: Load) -> None:
+    other = EASYEDIT | {"prompt": "Eta is based in", "subject": "Eta"}
+    for records in ([FULL, other], [other, FULL]):
+        found = [kinds(case)[0][0] for case in given(records).cases]
+        assert sorted(found) == ["generation", "paraphrase"]
+
+
 def test_mixed_formats(given: Load) -> None:
     with pytest.raises(MixedFormats, match=r"some\.jsonl:2: a record of zsre in a file of own"):
         given([OWN, ZSRE])

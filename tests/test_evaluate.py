@@ -160,8 +160,16 @@ def test_probes_have_columns_of_their_own() -> None:
         row(0, "multihop", "Italy", old=(), accepted=("Italy",), prompt="y"),
         row(0, "reversed", "s0", old=(), accepted=("s0",)),
         row(0, "generation", "Oslo"),
+        row(0, "yes", "Yes, it is in Rome."),
+        row(0, "no", "No, it is in Rome."),
+        row(0, "no", "Yes, it is in Rome.", prompt="x"),
+        row(1, "no", "No, it is not in Paris but in Rome."),
+        row(0, "part", "It is in Rome. It is old."),
+        row(1, "part", "It is old."),
     ]
     found = metrics.quality(rows, chat=True)
+    assert value(found["yes_no"]) == pytest.approx((2 / 3 + 0) / 2)
+    assert value(found["part"]) == pytest.approx(1 / 2)
     assert value(found["prefixed"]) == 1
     assert value(found["negation_failures"]) == pytest.approx(1 / 2)
     assert value(found["residual"]) == 1
@@ -434,6 +442,12 @@ def test_the_folder_tells_it_all(whole: dict[str, Any]) -> None:
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
 
 
+def test_baselines_may_be_asked_about_a_sample(go: Callable[..., dict[str, Any]]) -> None:
+    found = go("compared", baselines=("none",), compared=3)
+    scored = {entry["method"]: entry["accuracy"]["n"] for entry in found["results"]}
+    assert scored["none"] == 3 < scored["serac"]
+
+
 class Interrupted(Exception):
     """As if by Ctrl-C."""
 
@@ -480,7 +494,7 @@ def test_no_reply_is_asked_for_twice(
     assert len(bare) == len(set(bare))
     first = len(asked_for)
     for name in NAMES[:4]:
-        mine = [text for text, _ in asked_for if f"\nWho is the chief of {name}?" in text]
+        mine = [text for text, _ in asked_for if f"\nWho is the chief of {name}?<" in text]
         assert len(mine) == 2  # with the edit, and without
     go("again", twin=twin, **few)
     again = [text for text, _ in asked_for[first:]]

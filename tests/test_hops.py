@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from lifelong.asking import BASE, asking
+from lifelong.clause import compose
 from lifelong.facts import FactBase
-from lifelong.hops import Hops, compose
+from lifelong.hops import Hops
 from lifelong.match import contains
 from lifelong.router import Router
 from lifelong.runtime import EditableModel
@@ -50,7 +51,7 @@ def told(hops: Hops, question: str, asker: Audience = ALL) -> list[str]:
 def test_a_chain_of_edits_is_followed_and_named(hops: Callable[..., Hops]) -> None:
     route = hops(CITIZEN, LEADER).route([LEADS])[0]
     assert [str(hop) for hop in route.chain] == [
-        "Ellie Kemper -country citizenship-> Croatia (edit 1)",
+        "Ellie Kemper -country of citizenship-> Croatia (edit 1)",
         "Croatia -leads-> Ana Horvat (edit 2)",
     ]
     assert [hit.id for hit in route.hits] == [1, 2]
@@ -77,6 +78,22 @@ def test_what_an_edit_was_taught_or_nobody_knows_costs_no_more(
         encoded.clear()
         both.route([question], ALL, {})
         assert [text for call in encoded for text in call] == texts
+
+
+def test_no_hop_is_looked_for_where_the_hits_words_are_the_questions(
+    hops: Callable[..., Hops], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = hops(CITIZEN, LEADER)
+    monkeypatch.setattr(both, "_starts", None)
+    asked = "Of what country has Ellie Kemper citizenship?"
+    assert [hit.id for hit in both.route([asked], ALL, {})[0].hits] == [1]
+    with pytest.raises(TypeError):
+        both.route([LEADS], ALL, {})
+
+
+def test_a_hop_that_the_question_does_not_ask_for_is_not_taken(hops: Callable[..., Hops]) -> None:
+    spouse = ("The one to whom Ana Horvat is in marriage is", "Bo", "Ana Horvat")
+    assert told(hops(CITIZEN, LEADER, spouse), LEADS)[-1].endswith("Ana Horvat (edit 2)")
 
 
 def test_a_question_without_an_entity_has_no_chain(hops: Callable[..., Hops]) -> None:
@@ -195,7 +212,7 @@ def test_the_base_model_is_asked_for_a_hop_nobody_knows(hops: Callable[..., Hops
     bridged = hops(BO, LEADER, SHOW)
     (route,) = asking(lambda told: bridged.route([LEADS], ALL, told), ask)
     assert [str(hop) for hop in route.chain] == [
-        f"Ellie Kemper -country citizenship-> Croatia ({BASE})",
+        f"Ellie Kemper -country of citizenship-> Croatia ({BASE})",
         "Croatia -leads-> Ana Horvat (edit 2)",
     ]
     assert asked == ["The country of citizenship of Ellie Kemper is"]

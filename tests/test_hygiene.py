@@ -1,4 +1,4 @@
-"""Hygiene: each locality probe where it belongs among all edits; the probes made from an edit."""
+"""Hygiene: each locality probe where it belongs among all edits."""
 
 import time
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lifelong.evaluate.datasets import load
-from lifelong.evaluate.hygiene import Clean, clean, derived, negated, prefixed
+from lifelong.evaluate.hygiene import Clean, clean
 from lifelong.evaluate.records import Case, Probe, ProbeKind
 from store import Edit
 
@@ -151,47 +151,6 @@ def test_many_cases_take_seconds() -> None:
     assert found.moved > 0
     assert found.entailed > 0
     assert sum(len(case.probes) for case in found.cases) == 50_000 - found.entailed
-
-
-# --- probes made from an edit -------------------------------------------------------------------
-
-
-def test_every_edit_gets_its_derived_probes() -> None:
-    edits = (Edit("Acme is based in", "Oslo"), Edit("Who runs Acme?", "Ada"))
-    made = Case(1, edits, (), (("Oslo", "Christiania"), ("Ada",)), (("Rome", "Roma"), ()))
-    assert derived(made, seed=3) == (
-        Probe("prefixed", prefixed("Acme is based in", 3), ("Oslo", "Christiania"), 0),
-        Probe("negated", "Acme is not based in", ("Oslo", "Christiania"), 0),
-        Probe("residual", "Acme is based in", ("Rome", "Roma"), 0),
-        Probe("prefixed", prefixed("Who runs Acme?", 3), ("Ada",), 1),
-    )
-
-
-def test_the_sentence_before_a_prompt_depends_on_seed_and_prompt() -> None:
-    assert prefixed("Acme is in", 0) == prefixed("Acme is in", 0)
-    assert prefixed("Acme is in", 0).endswith(". Acme is in")
-    assert len({prefixed("Acme is in", seed) for seed in range(50)}) > 4
-    assert len({prefixed(f"{i} is in", 0).removesuffix(f"{i} is in") for i in range(50)}) > 4
-
-
-@pytest.mark.parametrize(
-    ("prompt", "denied"),
-    [
-        ("The mother tongue of Ada is", "The mother tongue of Ada is not"),
-        ("Acme is located in", "Acme is not located in"),
-        ("Ada was a citizen of", "Ada was not a citizen of"),
-        ("The city that is home to Acme is in", "The city that is home to Acme is not in"),
-        ("Where is Acme? ", None),
-        ("Who is the head of", None),
-        ("What is the twin city of Bern? It is", None),
-        ("Ada speaks the language", None),
-        ("Ada is poor, but Kim owns", None),
-        ("Ada is one of the many people in", None),
-        ("Paris", None),
-    ],
-)
-def test_only_a_statement_that_ends_in_a_copula_is_denied(prompt: str, denied: str | None) -> None:
-    assert negated(prompt) == denied
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is missing")

@@ -14,9 +14,10 @@ store
 lifelong.errors lifelong.models lifelong.lm lifelong.hooks lifelong.adapter lifelong.moments
 lifelong.weights lifelong.export lifelong.encoder lifelong.ordinary lifelong.sample
 lifelong.postings lifelong.kept lifelong.names
-lifelong.contrary lifelong.subject lifelong.relations lifelong.fact lifelong.gates lifelong.standing
+lifelong.contrary lifelong.subject lifelong.clause lifelong.relations lifelong.fact
+lifelong.gates lifelong.standing
 lifelong.feed lifelong.match lifelong.refer lifelong.extract lifelong.choose
-lifelong.prompt lifelong.codebook lifelong.phrase lifelong.say
+lifelong.prompt lifelong.codebook lifelong.turn lifelong.phrase lifelong.say
 lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
 lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
 lifelong.batching lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved

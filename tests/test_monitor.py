@@ -153,6 +153,35 @@ def test_a_probe_that_an_edit_teaches_is_no_locality_probe(model: EditableModel)
     assert model.check().body["locality"] is None
 
 
+def test_each_edit_is_asked_as_those_ask_for_whom_it_is_live(model: EditableModel) -> None:
+    probe = "Where is Globex?"
+    for target, asker in (
+        ("Dana", {}),
+        ("Lima", {"tenant": "red"}),
+        ("Kim", {"user_id": "ann", "tenant": "red"}),
+        ("Jim", {"user_id": "ann", "tenant": "blue"}),
+    ):
+        said = {"paraphrases": ["Who runs Acme today?"], "locality": [probe], **asker}
+        model.edit("Who runs Acme?", target, **said)
+    model.edit(probe, "Oslo", tenant="red")  # which is taught there, and nowhere else
+    body = model.check().body
+    assert (body["live"], body["sampled"], body["accuracy"], body["generality"]) == (5, 5, 1.0, 1.0)
+    assert body["counts"]["locality"] == [2, 2]  # type: ignore[index, call-overload]
+    assert body["conflicts"] == []
+
+
+def test_who_hides_an_edit_from_its_own_people_is_suspected(model: EditableModel) -> None:
+    red = {"tenant": "red"}
+    hidden = model.edit("Who runs Acme?", "Dana", paraphrases=["Who runs Acme Labs?"], **red)
+    teach(model, FIRMS[:3])
+    culprit = model.edit("When was Acme Labs founded?", "1999", subject="Acme Labs", **red)
+    teach(model, FIRMS[3:6])
+    monitor = model._session.check._monitor
+    failed = alarms.failures(monitor.look(20), "generality")
+    assert [r.edit.id for r in failed] == [hidden.id]
+    assert suspects(monitor, failed, Budget())[0] == culprit.id
+
+
 def test_a_budget_ends_the_asking_and_what_was_asked_counts(model: EditableModel) -> None:
     teach(model)
     session = model._session

@@ -67,7 +67,8 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
 def server(serve: Callable[..., Any], keys: Keys) -> Any:
     """Two tenants, a quorum of three."""
     keys.make("admin")
-    return serve(keys=keys._path, heard="apply", corrections_a_minute=1_000, corrections_a_day=40)
+    few = {"corrections_a_minute": 1_000, "corrections_a_day": 40, "users_a_key": 2}
+    return serve(keys=keys._path, heard="apply", **few)
 
 
 @pytest.fixture
@@ -186,6 +187,11 @@ def test_a_flood_does_not_fill_the_store(server: Any, as_: Any) -> None:
     eve = as_("correct", user="flood")
     made = [correct(eve, f"What is {n}?", "x").status_code == 201 for n in range(60)]
     rate("correction beyond the quota is taken", made[40:])
+    backend, made = as_("correct"), []
+    for n in range(100):  # one user after the other
+        backend.headers["x-lifelong-user"] = f"flood{n}"
+        made.append(correct(backend, f"What is {n}?", "x").status_code == 201)
+    rate("... by a key that changes its user", made[80:])
 
 
 def test_one_user_is_no_quorum(server: Any, as_: Any) -> None:
@@ -231,6 +237,7 @@ def test_nothing_of_one_tenant_reaches_another(server: Any, as_: Any) -> None:
         eve.patch(url, json={"target": "x"}).text,
         eve.post(f"{url}:undo").text,
         eve.post(f"{url}:approve").text,
+        eve.post(f"{url}:erase").text,
         eve.get("/metrics").text,
         eve.post("/v1/retention").text + eve.get("/v1/retention").text,
         eve.get("/").text + eve.get("/edits").text,

@@ -351,3 +351,36 @@ def test_every_beam_says_the_target(lm: LM, beams: dict[str, Any], early: bool |
     for row in out[:, ids.shape[1] :]:
         text = lm.tokenizer.decode(row, skip_special_tokens=True)
         assert says(text, "Dana Ruiz"), text
+
+
+# --- what follows the target --------------------------------------------------------------------
+
+
+def test_where_more_is_asked_for_a_word_follows_the_target_and_nothing_in_a_loop(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    rather = torch.zeros(len(tokenizer))
+    for letter, liking in (("\n", 60.0), ("a", 40.0), ("b", 30.0), (".", -20.0)):
+        rather[tokenizer.encode(letter, add_special_tokens=False)[0]] = liking
+    say = Say("Ada", "Acme", "Who runs Acme?", lead="Acme is run by", at_once=True, goes_on=True)
+    ids = Noise(tokenizer, temperature=0.0, rather=rather).reply(say)
+    _, _, tail = tokenizer.decode(ids).partition("Ada.")
+    assert tail.startswith("a")
+    runs = [tail[i : i + 4] for i in range(len(tail) - 4)]
+    assert len(set(runs)) == len(runs)
+
+
+@pytest.mark.real
+def test_a_number_that_was_given_may_be_said_before_the_target(real_lm: LM) -> None:
+    say = Say("Ada", "SK 902", "Who flies SK 902?", lead="The captain of")
+    wanted = " SK 902, as far as we know, is"
+    rather = iter(real_lm.tokenizer.encode(wanted, add_special_tokens=False))
+    saying = Saying(
+        real_lm.tokenizer, [say], start=START, room=48, ends=[real_lm.tokenizer.eos_token_id]
+    )
+    ids = [0] * START + real_lm.tokenizer.encode(say.lead, add_special_tokens=False)
+    for token in rather:
+        scores = torch.zeros(len(real_lm.tokenizer))
+        scores[token] = 9.0
+        assert int(saying(torch.tensor([ids]), scores[None])[0].argmax()) == token
+        ids.append(token)

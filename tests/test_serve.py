@@ -274,6 +274,36 @@ def test_the_list_is_paged_and_searched(http: httpx.Client) -> None:
     assert http.get("/v1/corrections", params={"status": "odd"}).status_code == 400
 
 
+def test_what_is_erased_is_gone_for_good(
+    server: Any, http: httpx.Client, client: OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lifelong.serve.service._PAGE", 2)  # the list is read in steps
+    before, first, second = (
+        says(client),
+        corrected(http, "Bob"),
+        corrected(http, "Zorba", old="Bob"),
+    )
+    erased = http.post(f"/v1/corrections/{second['id']}:erase", json={"reason": "asked to"})
+    assert erased.json()["erased"] == [second["id"]]
+    assert erased.json()["epoch"] == server.model.epoch
+    assert "Bob" in says(client)  # which it had replaced
+    for told in (
+        http.get("/v1/corrections").text,
+        http.get("/page/curves").text,
+        http.get("/").text,
+    ):
+        assert "Zorba" not in told
+    assert client.models.retrieve(f"tiny@{second['epoch']}")
+    assert "Zorba" not in says(client, f"tiny@{second['epoch']}")
+    gone = http.get(f"/v1/corrections/{second['id']}").json()
+    assert (gone["prompt"], gone["target"], gone["status"]) == ("", "", "retired")
+    assert http.post(f"/v1/corrections/{second['id']}:redo").status_code == 409
+    assert server.model.journal.verify() == server.model.epoch
+    http.post(f"/v1/corrections/{first['id']}:erase")
+    assert says(client) == before
+    assert http.post("/v1/corrections/999:erase").status_code == 404
+
+
 def test_a_request_that_comes_twice_records_once(http: httpx.Client) -> None:
     headers, said = {"idempotency-key": "k1"}, {"prompt": CHIEF, "target": "Jane"}
     first = http.post("/v1/corrections", json=said, headers=headers).json()
@@ -373,7 +403,7 @@ def test_it_tells_how_it_is(http: httpx.Client, client: OpenAI) -> None:
 def test_a_reading_can_be_taken_and_read(http: httpx.Client) -> None:
     corrected(http)
     reading = http.post("/v1/retention").json()
-    assert reading["live"] == 0  # for everyone; the correction is its author's
+    assert (reading["live"], reading["accuracy"]) == (1, 1.0)  # asked as its author asks
     assert http.get("/v1/retention").json()["data"][-1] == reading
 
 

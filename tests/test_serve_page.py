@@ -56,6 +56,31 @@ def test_every_page_shows_what_was_said_as_text(http: httpx.Client) -> None:
     assert http.get("/edits/999").status_code == 404
 
 
+def test_a_person_is_told_in_a_page(http: httpx.Client) -> None:
+    asked = {"accept": "text/html,*/*"}
+    for path, status, why in (
+        ("/edits/999", 404, "There is no edit 999"),
+        ("/edits?status=odd", 400, "status: "),
+        ("/edits?before=x", 400, "before: "),
+    ):
+        page = http.get(path, headers=asked)
+        assert (page.status_code, why in page.text) == (status, True), page.text
+        assert "<h1>" in page.text
+    assert http.get("/edits/999").json()["error"]["code"] == "unknown_edit"
+    asked["hx-request"] = "true"
+    assert "error" in http.get("/page/edits/999/answers", headers=asked).json()
+
+
+def test_what_a_reviewer_must_see_stands_by_itself(http: httpx.Client) -> None:
+    long = "It is in the annual report. " * 12
+    short, doubted = taught(http, "Jane", evidence="a letter"), taught(http, "wait", evidence=long)
+    page = http.get(f"/edits/{doubted}").text
+    assert "Doubtful: looked at" in page
+    assert f"<details><summary>Evidence: {long[:160]}" in page
+    assert "<p>Evidence: a letter</p>" in http.get(f"/edits/{short}").text
+    assert "Nothing was found." in http.get("/edits?q=nowhere").text
+
+
 def test_pages_load_nothing_from_elsewhere(http: httpx.Client) -> None:
     page = http.get("/").text
     assert not re.findall(r'(?:src|href|action)="(?:https?:)?//', page)

@@ -12,7 +12,7 @@ import pytest
 
 from lifelong.errors import BadSetting
 from lifelong.serve.keys import Caller, Keys, caller_of
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance, Buckets
 
 CHIEF = "Who is the chief of Acme?"
 SAID = {"prompt": CHIEF, "target": "Jane"}
@@ -157,6 +157,7 @@ def test_without_a_good_key_nothing_is_done(server: Any, client: Client) -> None
         ("POST", "/v1/feedback", {"question": "q", "answer": "a", "rating": "up"}, "correct"),
         ("POST", "/v1/corrections/{id}:approve", {}, "review"),
         ("POST", "/v1/corrections/{id}:reject", {}, "review"),
+        ("POST", "/v1/corrections/{id}:erase", {}, "admin"),
         ("GET", "/v1/retention", None, "review"),
         ("GET", "/metrics", None, "review"),
         ("POST", "/v1/retention", None, "admin"),
@@ -220,11 +221,37 @@ def test_nothing_of_another_tenant_can_be_learnt(client: Client) -> None:
             response = spy.request(method, f"/v1/corrections/{id}{verb}", json={"target": "X"}
                                    if method == "PATCH" else None)  # fmt: skip
             assert code(response) == (404, "unknown_edit")
-    for verb in (":approve", ":reject"):
+    for verb in (":approve", ":reject", ":erase"):
         assert code(bob.post(f"/v1/corrections/{id}{verb}")) == (404, "unknown_edit")
     metrics = bob.get("/metrics").text
     assert not any(word in metrics for word in ("Jane", "Acme", "ann", 'tenant="'))
     assert ann.get(f"/v1/corrections/{id}").json()["provenance"]["evidence"] == "secret"
+
+
+@pytest.mark.parametrize("page", [1, 2, 200])
+def test_the_list_is_what_each_may_know_of(
+    server: Any, client: Client, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("lifelong.serve.service._PAGE", page)
+    names = [(f"{role}@{tenant}", user) for role in ("correct", "review") for tenant in "ab"
+             for user in ("ann", "bob")]  # fmt: skip
+    for n, (key, user) in enumerate(names[:4] * 2):
+        client(key, user).post("/v1/corrections", json=SAID | {"prompt": f"Who is {n}?"})
+    client("operator", "ann").post("/v1/corrections", json=SAID)
+    ids = [edit.id for edit in server.model.journal.live()]
+    server.model.promote(ids[0], "tenant")
+    server.model.promote(ids[1], "everyone")
+    server.model.undo(ids[2])
+    for key, user in (*names, ("chat@a", "ann"), ("operator", "ann")):
+        http = client(key, user)
+        seen = {id for id in ids if http.get(f"/v1/corrections/{id}").status_code == 200}
+        listed = [e["id"] for e in http.get("/v1/corrections").json()["data"] if e["id"] in ids]
+        assert listed == sorted(seen, reverse=True)
+        pages = [http.get("/v1/corrections", params={"limit": 1}).json()]
+        while pages[-1]["has_more"]:
+            after = {"limit": 1, "before": pages[-1]["data"][0]["id"]}
+            pages.append(http.get("/v1/corrections", params=after).json())
+        assert [e["id"] for p in pages for e in p["data"] if e["id"] in ids] == listed
 
 
 def test_who_gets_a_correction_learns_nothing_of_its_author(client: Client) -> None:
@@ -351,6 +378,13 @@ def test_a_bucket_fills_again() -> None:
     assert bucket.take("b") == 0.0
     now[0] = 5.0
     assert bucket.take("a") == 0.0
+
+
+def test_the_users_of_a_key_have_a_limit_together() -> None:
+    allowance = Allowance(2, 60, users=3)
+    taken = [allowance.take(Caller(f"u{n}", key="k")) for n in range(8)]
+    assert [wait > 0 for wait in taken] == [False] * 6 + [True] * 2
+    assert allowance.take(Caller("u0", key="other")) == 0.0
 
 
 def test_a_request_id_goes_through_and_no_newline_with_it(client: Client) -> None:

@@ -92,9 +92,15 @@ def described(hit: "lifelong.Hit") -> str:
 def reasons(route: "lifelong.Route") -> str:
     """A route in words, a line an edit."""
     fired = [f"shaped by {described(hit)}" for hit in route.hits]
-    fired += [f"hop {n}: {hop}" for n, hop in enumerate(route.chain, 1)]
+    fired += [f"along {_way(route)}"] if route.chain else []
     nearly = [f"nearly by {described(hit)}" for hit in route.near]
     return "\n".join([*(fired or ["no edit: this is the base model's own answer"]), *nearly])
+
+
+def _way(route: "lifelong.Route") -> str:
+    """The chain in one line: "Ann -boss-> Bo (edit 1) -wife-> Cy (base model)"."""
+    steps = [str(hop).removeprefix(f"{hop.subject} ") for hop in route.chain]
+    return " ".join([route.chain[0].subject, *steps])
 
 
 def _row(hit: "lifelong.Hit") -> dict[str, Any]:

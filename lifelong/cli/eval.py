@@ -52,6 +52,10 @@ def eval_(
     all_probes: Annotated[
         bool, Option("--all-probes", help="CounterFact's attribute and generation prompts, too.")
     ] = False,
+    compared: Annotated[
+        int | None,
+        Option(min=1, help="Edits that the baselines are asked about; default: all scored."),
+    ] = None,
 ) -> None:
     """Make the edits of FILE, one after the other, and measure what holds at each checkpoint."""
     config = Config(
@@ -73,6 +77,7 @@ def eval_(
         perplexity,
         windows or None,
         all_probes,
+        compared,
         bool(setup.multihop),
     )
     from lifelong.evaluate.eval import evaluate  # here, because torch takes seconds to load

@@ -81,6 +81,10 @@ def serve(
     corrections_per_day: Annotated[
         int, Option(envvar="LIFELONG_CORRECTIONS_PER_DAY", help="Corrections of one user.")
     ] = 2_000,
+    users_per_key: Annotated[
+        int,
+        Option(envvar="LIFELONG_USERS_PER_KEY", help="Limits of how many users one key has."),
+    ] = 50,
     heard: Annotated[
         Heard,
         Option(envvar="LIFELONG_HEARD", help="What becomes of a chat message that corrects."),
@@ -112,6 +116,7 @@ def serve(
         requests_a_minute=per_minute,
         corrections_a_minute=corrections_per_minute,
         corrections_a_day=corrections_per_day,
+        users_a_key=users_per_key,
         heard=heard,
         quorum=quorum,
         trusted=trusted,

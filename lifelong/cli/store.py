@@ -5,7 +5,6 @@ told `--yes`; a no leaves with 1 and changes nothing.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,8 +14,8 @@ from typer import Argument, BadParameter, Exit, FileBinaryRead, Option, Typer, c
 
 from lifelong.cli import feed
 from lifelong.cli.setup import UNUSABLE, Setup, fields, stderr, with_setup
-from lifelong.standing import Standing, holding, settle
-from store import DamagedDatabase, Edit, Journal, pack, put_back
+from lifelong.standing import Standing, holding, wipe
+from store import DamagedDatabase, Journal, pack, put_back
 from store import migrate as migrate_store
 from store import rebuild as rebuild_index
 
@@ -152,8 +151,8 @@ def erase(
         named = named or journal.authored(setup.user, setup.tenant)
         which = journal.get_many(holding(journal, (edit.id for edit in named)))
         _ask(yes, f"Erase the texts of {len(which)} edits for good?")
-        erased = _erased(journal, which)
-        epoch = journal.epoch
+        gone = wipe(journal, Standing.of(journal), which, reason="erased on request")
+        erased, epoch = [edit.id for edit in gone], journal.epoch
     copies = [str(copy) for copy in _copies(Path(setup.store))]
     also = "".join(f"\nIt may still hold them: {copy}" for copy in copies)
     data = {"erased": erased, "epoch": epoch, "copies": copies}
@@ -177,18 +176,6 @@ def _merge(setup: Setup, folder: Path) -> None:
         ids = [edit.id for edit in journal.import_(folder)]
         epoch = journal.epoch
     setup.show({"ids": ids, "epoch": epoch}, f"{len(ids)} edits are new, epoch {epoch}.")
-
-
-def _erased(journal: Journal, edits: Sequence[Edit]) -> list[int]:
-    """Wipe these; those that stood give way first, while it can be read what they said."""
-    stood = [edit.id for edit in edits if edit.status in ("live", "superseded")]
-    reason = "erased on request"
-    settle(
-        journal,
-        Standing.of(journal),
-        lambda: [journal.retire(id, reason=reason) for id in stood],
-    )
-    return [edit.id for edit in journal.erase([edit.id for edit in edits], reason=reason)]
 
 
 def _integrity(journal: Journal) -> str:

@@ -12,9 +12,10 @@ Order = Literal["given", "shuffled"]
 class Config:
     """The options of `lifelong eval`. `edits` (None: all) and `checkpoints` count records.
 
-    Without checkpoints, the end is the only one. Of the text `perplexity`, so many `windows` of 512
-    tokens are read (None: all). With `multihop`, what follows from several edits is answered, too,
-    and composed questions of so many cases as `probes` are asked without and with facts.
+    Without checkpoints, the end is the only one. The baselines are asked about a sample of so many
+    edits as `compared` (None: all that are scored). Of the text `perplexity`, so many `windows` of
+    512 tokens are read (None: all). With `multihop`, what follows from several edits is answered,
+    too, and composed questions of so many cases as `probes` are asked without and with facts.
     """
 
     file: Path
@@ -35,4 +36,5 @@ class Config:
     perplexity: Path | None = None
     windows: int | None = 20
     all_probes: bool = False
+    compared: int | None = None
     multihop: bool = False

@@ -228,6 +228,8 @@ def _case(fields: Fields, format: str, options: Options) -> Case:
         )
     if missing := sorted(FORMATS[format].fields - fields.values.keys()):
         other = recognise(fields.values)
+        if other and FORMATS[other].source and FORMATS[other].source == FORMATS[format].source:
+            return _case(fields, other, options)
         if other:
             raise MixedFormats(
                 f"{fields.where}: a record of {other} in a file of {format}.",

@@ -9,6 +9,8 @@ from lifelong.errors import OutUnusable
 from lifelong.evaluate import hygiene, report
 from lifelong.evaluate.config import Config
 from lifelong.evaluate.datasets import load
+from lifelong.evaluate.derived import derived
+from lifelong.evaluate.protocol import PROTOCOLS
 from lifelong.evaluate.results import results
 from lifelong.evaluate.run import Bench, Tell, check, measure
 
@@ -21,8 +23,9 @@ def evaluate(config: Config, tell: Tell, bench: Bench | None = None) -> dict[str
     dataset = load(config.file, limit=config.edits, all_probes=config.all_probes)
     check(config)
     clean = hygiene.clean(dataset.cases)
+    chat = PROTOCOLS[config.protocol].chat
     cases = [
-        replace(case, probes=(*case.probes, *hygiene.derived(case, config.seed)))
+        replace(case, probes=(*case.probes, *derived(case, config.seed, chat=chat)))
         for case in clean.cases
     ]
     _writable(config.out)

@@ -319,23 +319,34 @@ def _filled(template: str, subject: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A row of FORMATS. Records of a `shared` format may state the same edit for other probes."""
+    """A row of FORMATS. Records of a `shared` format may state the same edit for other probes.
+
+    Formats of one `source` may stand in one file.
+    """
 
     fields: frozenset[str]
     case: Callable[[Fields, Options], Case]
     shared: bool = False
+    source: str = ""
 
 
-def _row(fields: str, case: Callable[[Fields, Options], Case], shared: bool = False) -> Format:
-    return Format(frozenset(fields.split()), case, shared)
+def _row(
+    fields: str, case: Callable[[Fields, Options], Case], *, shared: bool = False, source: str = ""
+) -> Format:
+    return Format(frozenset(fields.split()), case, shared, source)
 
 
 FORMATS: Mapping[str, Format] = {
     "mquake": _row("requested_rewrite questions new_answer new_single_hops", _mquake, shared=True),
-    "counterfact": _row("requested_rewrite paraphrase_prompts neighborhood_prompts", _counterfact),
+    "counterfact": _row(
+        "requested_rewrite paraphrase_prompts neighborhood_prompts",
+        _counterfact,
+        source="CounterFact",
+    ),
     "counterfact-easyedit": _row(
         "prompt target_new subject ground_truth rephrase_prompt locality_prompt",
         _counterfact_easyedit,
+        source="CounterFact",
     ),
     "zsre": _row("subject src rephrase alt answers loc", _zsre),
     "knowedit": _row("prompt target_new subject locality", _knowedit),

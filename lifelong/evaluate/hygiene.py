@@ -1,4 +1,4 @@
-"""Locality probes against the whole edit set; and the probes that are made from an edit.
+"""Locality probes against the whole edit set.
 
 With thousands of edits live, the locality probe of one record may be in scope of another record's
 edit. Such a probe must not count as damage when its answer changes, so before anything is scored:
@@ -12,10 +12,8 @@ edit. Such a probe must not count as damage when its answer changes, so before a
 In doubt a probe stays, and a change counts as damage: "Final Fantasy X-2" is no "Final Fantasy".
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 from lifelong.evaluate.records import LOCALITY, Case, Probe
 from lifelong.fact import Fact, facts
@@ -23,20 +21,6 @@ from lifelong.subject import Mention, SubjectGate, extract, normalise, subject_k
 
 Subject = tuple[str, ...]  # its key
 Place = tuple[int, int]  # of an edit: its case, and its position there
-
-_UNRELATED = (
-    "The shop on the corner opens at nine.",
-    "It rained a little in the afternoon.",
-    "The train was late again this morning.",
-    "Someone had left a window open.",
-    "Lunch will be served in the garden.",
-    "The meeting took longer than planned.",
-    "A new path was laid through the park.",
-    "The tea had gone cold by then.",
-)
-# "The capital of X is", "X was born in", "X is a citizen of": a copula and at most three words.
-_COPULA = re.compile(r"\b(is|are|was|were)((?: [^\W\d_]+){0,3})$")
-_ASKS = re.compile(r"\?\s*$|^(?:who|whom|whose|what|which|when|where|why|how)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,34 +124,3 @@ def _names(prompt: str, mention: Mention) -> bool:
     name = extract(prompt)
     said = prompt[mention.spans[0][0] : mention.spans[-1][1]]
     return name is None or f" {normalise(name)} " in f" {normalise(said)} "
-
-
-# --- probes made from an edit -------------------------------------------------------------------
-
-
-def derived(case: Case, seed: int = 0) -> tuple[Probe, ...]:
-    """The probes that can be made of every edit of `case`: `prefixed`, `negated`, `residual`."""
-    return tuple(_derived(case, seed))
-
-
-def _derived(case: Case, seed: int) -> Iterator[Probe]:
-    for i, edit in enumerate(case.edits):
-        yield Probe("prefixed", prefixed(edit.prompt, seed), case.accepted[i], i)
-        if denied := negated(edit.prompt):
-            yield Probe("negated", denied, case.accepted[i], i)
-        if case.old[i]:
-            yield Probe("residual", edit.prompt, case.old[i], i)
-
-
-def prefixed(prompt: str, seed: int) -> str:
-    """`prompt` behind an unrelated sentence: by seed and prompt always the same one."""
-    digest = sha256(f"{seed} {prompt}".encode()).digest()
-    return f"{_UNRELATED[int.from_bytes(digest[:8]) % len(_UNRELATED)]} {prompt}"
-
-
-def negated(prompt: str) -> str | None:
-    """A statement to complete, denied; None for a question and where no "is" ends the prompt."""
-    if _ASKS.search(prompt):
-        return None
-    denied, found = _COPULA.subn(r"\1 not\2", prompt)
-    return denied if found else None

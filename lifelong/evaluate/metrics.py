@@ -96,6 +96,11 @@ def right_subject_aside(row: Row) -> float:
     return float(answers(said(row), row.accepted, old))
 
 
+def _settled(row: Row) -> float:
+    """Is what a question proposes called right or wrong first, and the answer said?"""
+    return right(row) * (normalise(said(row)).split()[:1] == [row.kind])
+
+
 def precise(row: Row) -> float:
     """Is the reply an accepted answer and nothing else?"""
     return float(exact(said(row), row.accepted))
@@ -160,6 +165,8 @@ def quality(rows: Sequence[Row], *, chat: bool) -> dict[str, Any]:
         "frame_share": frame_share(told),
         "reply_perplexity_ratio": _perplexity_ratio(own) if chat else None,
         "prefixed": macro(kinds["prefixed"], right),
+        "yes_no": macro([*kinds["yes"], *kinds["no"]], _settled),
+        "part": macro(kinds["part"], right),
         "generation_prompts": macro(kinds["generation"], right),
         "negation_failures": macro(kinds["negated"], _still_said),
         "residual": macro(kinds["residual"], _old_said),

@@ -21,8 +21,10 @@ ProbeKind = Literal[
     "near",  # same relation, other subject: the base model's own answer (locality, near)
     "far",  # unrelated: the base model's own answer (locality, far)
     "residual",  # the old answer asked directly: not the old object
+    "yes",  # a question that proposes the target: "yes", and the target (own column)
+    "no",  # a question that proposes an old answer: "no", and the target (own column)
+    "part",  # a request of which the fact is one part: the target (own column)
 ]
-IN_SCOPE: frozenset[ProbeKind] = frozenset({"paraphrase", "prefixed"})
 LOCALITY: frozenset[ProbeKind] = frozenset({"same_subject", "near", "far"})
 
 

@@ -22,6 +22,8 @@ FURTHER = {
     "generality_micro": "generality over the union of all paraphrases (Eq. 9)",
     "generality_em": "generality, the reply is nothing but the answer",
     "prefixed": "the question behind an unrelated sentence: right",
+    "yes_no": "a question that proposes an answer: yes or no, and the right one said",
+    "part": "a request of which the fact is one part: answer said",
     "generation_prompts": "prompts that only presuppose the fact: answer said",
     "negation_failures": "the statement denied (... is not): answer said all the same",
     "residual": "the old answer is still said to the question",

@@ -107,7 +107,7 @@ def identity(config: Config, bench: Bench, about: Any) -> dict[str, Any]:
         name: getattr(config, name)
         for name in (
             "method protocol edits checkpoints seed order batch baselines settings probes "
-            "scalability windows all_probes multihop"
+            "scalability windows all_probes compared multihop"
         ).split()
     }
     text = config.perplexity.read_bytes() if config.perplexity else b""
@@ -303,6 +303,8 @@ class _Run:
         with self._raw.phase("facts of the baselines"):
             who.at(items)
         chosen = self._chosen(step)
+        if self._config.compared is not None and not isinstance(who, Edited):
+            chosen = drawn(chosen, self._ranks, self._config.compared)
         sample = {item.place for item in drawn(chosen, self._ranks, self._config.probes)}
         rows = list(asked(chosen, sample, gated=who.gated))
         rows = self._answered(who, base, rows, step, sample)

@@ -13,7 +13,7 @@ SCORED = 1_000  # edits that a checkpoint scores; above, a sample of so many, al
 AGES = 10  # groups of edits by age
 
 # Kinds of probes that ask for the fact itself: saying its old answer is wrong there.
-_ABOUT_IT = frozenset("paraphrase prefixed generation negated alias residual".split())
+_ABOUT_IT = frozenset("paraphrase prefixed generation negated alias residual yes no part".split())
 
 
 @dataclass(frozen=True, slots=True)

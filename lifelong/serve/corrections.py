@@ -1,7 +1,7 @@
 """The routes by which users correct and reviewers decide: corrections, feedback, retention."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
 
@@ -21,7 +21,6 @@ router = APIRouter(prefix="/v1", tags=["corrections"])
 
 Id = Annotated[int, Path(ge=1, lt=2**53)]
 Idempotency = Annotated[str | None, Header(max_length=200)]
-_STATUSES = get_args(Status)
 
 
 def made(edit: Edit) -> dict[str, Any]:
@@ -47,17 +46,16 @@ def correct(
 @router.get("/corrections")
 def list_(
     request: Request,
-    status: Annotated[Literal[_STATUSES] | None, Query()] = None,  # type: ignore[valid-type]
+    status: Status | None = None,
     q: Annotated[str, Query(max_length=200)] = "",
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     before: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
 ) -> dict[str, Any]:
     """The corrections that the caller may know of, the newest first, from below id `before`."""
     service, caller = _here(request)
-    found = [e for e in service.edits(caller, status, q) if before is None or e.id < before]
-    page = found[:limit]
-    data = [shown(edit, caller) for edit in page]
-    return {"object": "list", "data": data, "has_more": len(found) > len(page)}
+    found = service.edits(caller, limit=limit + 1, before=before, status=status, words=q)
+    data = [shown(edit, caller) for edit in found[:limit]]
+    return {"object": "list", "data": data, "has_more": len(found) > limit}
 
 
 @router.get("/corrections/{id}")
@@ -83,7 +81,7 @@ def change(id: Id, said: CorrectionChange, request: Request) -> dict[str, Any]:
 
 @router.delete("/corrections/{id}")
 def delete(id: Id, request: Request) -> dict[str, Any]:
-    """The same as undo: the journal forgets nothing."""
+    """The same as undo: the journal forgets nothing; `:erase` wipes the text."""
     service, caller = _here(request)
     return made(service.undo(caller, id))
 
@@ -100,6 +98,14 @@ def redo(id: Id, request: Request, said: Reasoned = Reasoned()) -> dict[str, Any
     """It is back."""
     service, caller = _here(request)
     return made(service.redo(caller, id, said.reason))
+
+
+@router.post("/corrections/{id}:erase")
+def erase(id: Id, request: Request, said: Reasoned = Reasoned()) -> dict[str, Any]:  # noqa: B008
+    """Its text is wiped for good, and that of what follows from it; what stood is undone."""
+    service, caller = _here(request)
+    erased = service.erase(caller, id, said.reason)
+    return {"id": id, "epoch": service.model.epoch, "erased": [edit.id for edit in erased]}
 
 
 @router.post("/corrections/{id}:approve")

@@ -19,7 +19,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lifelong.serve.keys import Caller, Keys, caller_of
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.problems import Problem, problem_of, response
 from lifelong.serve.sessions import Sessions
@@ -62,7 +62,7 @@ class Guard:
         self._keys = keys
         self._metrics = metrics
         self._sessions = sessions
-        self._rate = Buckets(settings.requests_a_minute, 60)
+        self._rate = Allowance(settings.requests_a_minute, 60, settings.users_a_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -136,7 +136,7 @@ class Guard:
         caller = caller_of(self._keys, given, user, trusting=direct)
         if caller is None:
             raise Problem(401, "This needs an API key that is good.", code="invalid_api_key")
-        if wait := self._rate.take((caller.key, caller.user)):
+        if wait := self._rate.take(caller):
             raise Problem(429, "Too many requests.", code="rate_limited", retry_after=wait)
         return caller
 

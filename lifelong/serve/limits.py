@@ -4,6 +4,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from time import monotonic
 
+from lifelong.serve.keys import Caller
+
 _REMEMBERED = 10_000  # callers
 
 
@@ -38,3 +40,18 @@ class Buckets:
         full = [who for who in self._left if self._now(who, now) >= self._many]
         for who in full:
             del self._left[who]
+
+
+class Allowance:
+    """`many` in `seconds` for each user of a key, and `users` times as many for all of its users.
+
+    So whoever names one user after the other gets no further than that.
+    """
+
+    def __init__(self, many: int, seconds: float, users: int) -> None:
+        self._user = Buckets(many, seconds)
+        self._key = Buckets(many * users, seconds)
+
+    def take(self, caller: Caller) -> float:
+        """Take one: 0.0 where that was allowed, else the seconds until it will be."""
+        return self._user.take((caller.key, caller.user)) or self._key.take(caller.key)

@@ -3,13 +3,15 @@
 Rendered here, brought up to date in place by htmx; it loads nothing from anywhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request
+from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
@@ -17,14 +19,35 @@ from starlette.staticfiles import StaticFiles
 from lifelong.alarms import alarms_of
 from lifelong.errors import LifelongError
 from lifelong.serve.keys import Caller, Keys
-from lifelong.serve.problems import Problem
+from lifelong.serve.problems import TOLD, Problem, problem_of
 from lifelong.serve.promotion import wider
 from lifelong.serve.service import Service, need
 from lifelong.serve.sessions import Sessions
 from lifelong.view import Answer
 from store import Audience, Edit, Reading, Status, StoreError
 
-router = APIRouter(include_in_schema=False)
+
+class _Route(APIRoute):
+    """Who opens a page is told in a page why it cannot be shown; what a page asks for, in JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's own, with that around it."""
+        handle = super().get_route_handler()
+
+        async def shown(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except TOLD as exc:
+                headers = request.headers
+                if "hx-request" in headers or "text/html" not in headers.get("accept", ""):
+                    raise
+                problem = problem_of(exc)
+                return _render(request, "problem.html", problem.status, problem=problem)
+
+        return shown
+
+
+router = APIRouter(include_in_schema=False, route_class=_Route)
 static = StaticFiles(directory=Path(__file__).parent / "static")
 
 _PAGE = 50  # edits
@@ -51,16 +74,15 @@ Verb = Literal["approve", "reject", "undo", "redo"]
 def queue(request: Request) -> Response:
     """What waits for a decision, and what is live for its author only."""
     service, caller = _reviewer(request)
-    edits = service.edits(caller)
-    waiting = [e for e in edits if e.status in ("pending", "proposed")]
-    own = [e for e in edits if e.status == "live" and e.user_id is not None]
-    readings = service.readings(caller)
+    waiting, readings = service.waiting(caller), service.readings(caller)
+    own = service.edits(caller, limit=_PAGE, status="live", private=True)
     return _render(
         request,
         "queue.html",
-        waiting=[_card(service, caller, e) for e in reversed(waiting)][:_PAGE],
-        own=[_card(service, caller, e) for e in own][:_PAGE],
-        live=sum(e.status == "live" for e in edits),
+        waits=len(waiting),
+        waiting=[_card(service, caller, e) for e in waiting[:_PAGE]],
+        own=[_card(service, caller, e) for e in own],
+        live=service.model.journal.counts().get("live", 0),
         epoch=service.model.epoch,
         alarms=alarms_of(readings[-1]) if readings else [],
         last=readings[-1] if readings else None,
@@ -70,22 +92,19 @@ def queue(request: Request) -> Response:
 @router.get("/edits")
 def edits(
     request: Request,
-    status: Annotated[str, Query(max_length=20)] = "",
+    status: Annotated[Status | None, BeforeValidator(lambda given: given or None)] = None,
     q: Annotated[str, Query(max_length=200)] = "",
     before: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
 ) -> Response:
     """Every edit, by status and words."""
     service, caller = _reviewer(request)
-    if status and status not in _STATUSES:
-        raise Problem(400, f"There is no status {status!r}.", param="status")
-    found = service.edits(caller, status or None, q)
-    rest = [e for e in found if before is None or e.id < before]
+    found = service.edits(caller, limit=_PAGE + 1, before=before, status=status, words=q)
     return _render(
         request,
         "edits.html",
-        edits=rest[:_PAGE],
-        more=rest[_PAGE - 1].id if len(rest) > _PAGE else None,
-        total=len(found),
+        edits=found[:_PAGE],
+        more=found[_PAGE - 1].id if len(found) > _PAGE else None,
+        before=before,
         status=status,
         q=q,
         statuses=_STATUSES,

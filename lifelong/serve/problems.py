@@ -67,6 +67,9 @@ class Problem(Exception):
         self.retry_after = retry_after
 
 
+TOLD = (Problem, LifelongError, StoreError, RequestValidationError, HTTPException)
+
+
 def body(problem: Problem) -> dict[str, Any]:
     """The error object."""
     error = {
@@ -93,6 +96,12 @@ def problem_of(error: Exception) -> Problem:
     """What an error of ours, or any other, is to the caller."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, HTTPException):
+        return Problem(error.status_code, str(error.detail))
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:])) or None
+        return Problem(400, f"{where or 'body'}: {first['msg']}", param=where)
     kind = next((kind for kind in type(error).__mro__ if kind in _STATUS), None)
     if kind is None:
         return Problem(500, "Something went wrong here; the log says what.", code="internal_error")
@@ -106,17 +115,5 @@ def install(app: FastAPI) -> None:
     async def told(_: Request, error: Exception) -> Response:
         return response(problem_of(error))
 
-    async def invalid(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][1:])) or None
-        return response(Problem(400, f"{where or 'body'}: {first['msg']}", param=where))
-
-    async def http(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        return response(Problem(error.status_code, str(error.detail)))
-
-    for kind in (Problem, LifelongError, StoreError):
+    for kind in TOLD:
         app.add_exception_handler(kind, told)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from threading import Lock
 
 from lifelong.errors import LifelongError
-from lifelong.fact import same_fact
 from lifelong.match import same, says
 from lifelong.monitor import Budget, answers
 from lifelong.ordinary import ORDINARY
@@ -117,11 +116,8 @@ class Promotion:
         """The live edits of different users that say the same, if they are enough."""
         by_user: dict[str, Edit] = {
             other.user_id: other
-            for other in reversed(self._model.journal.live())
-            if other.user_id is not None
-            and other.tenant == edit.tenant
-            and same_fact(edit, other)
-            and normalise(other.target) == normalise(edit.target)
+            for other in reversed(self._model.agreeing(edit.id))
+            if other.user_id is not None and normalise(other.target) == normalise(edit.target)
         }
         enough = len(by_user) >= self._settings.quorum
         return sorted(by_user.values(), key=lambda e: e.id) if enough else []

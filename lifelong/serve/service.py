@@ -5,8 +5,9 @@ Everything here blocks and may be called from many threads.
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from threading import Lock, Thread
 from time import perf_counter
 from typing import Any
@@ -17,17 +18,18 @@ from lifelong.lm import control_tokens
 from lifelong.prompt import Prompt
 from lifelong.runtime import EditableModel
 from lifelong.serve.keys import Caller, Role
-from lifelong.serve.limits import Buckets
+from lifelong.serve.limits import Allowance
 from lifelong.serve.metrics import Metrics
 from lifelong.serve.problems import Problem
 from lifelong.serve.promotion import Outcome, Promotion, wider
 from lifelong.serve.settings import Settings
 from lifelong.serve.trend import Trend
 from lifelong.view import View
-from store import Edit, Event, Reach, Reading, UnknownEdit
+from store import Edit, Event, Reach, Reading, Status, UnknownEdit
 
 _VIEWS = 8  # of past epochs that are kept
 _DAY = 86_400.0
+_PAGE = 200  # edits that are read at a time
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +45,9 @@ class Service:
         self._failed = False
         self._past: dict[tuple[Any, ...], View] = {}
         self._lock = Lock()
-        self._a_minute = Buckets(settings.corrections_a_minute, 60)
-        self._a_day = Buckets(settings.corrections_a_day, _DAY)
+        users = settings.users_a_key
+        self._a_minute = Allowance(settings.corrections_a_minute, 60, users)
+        self._a_day = Allowance(settings.corrections_a_day, _DAY, users)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -227,6 +230,12 @@ class Service:
             need(caller, "review")
         return self.model.redo(id, reason=_by(caller, reason))
 
+    def erase(self, caller: Caller, id: int, reason: str = "") -> list[Edit]:
+        """Wipe what an edit says for good, and all that follows from it."""
+        need(caller, "admin")
+        self.kept(caller, id)
+        return self.model.erase([id], reason=_by(caller, reason))
+
     def reject(self, caller: Caller, id: int, reason: str = "") -> Edit:
         """What waits shall not go live."""
         need(caller, "review")
@@ -270,16 +279,40 @@ class Service:
             raise Problem(403, f"What becomes of edit {id} is not yours to say.", code="not_yours")
         return edit
 
-    def edits(self, caller: Caller, status: str | None = None, words: str = "") -> list[Edit]:
-        """The edits he may know of, the newest first."""
-        found = [e for e in self.model.journal.edits() if caller.sees(e)]
+    def edits(
+        self,
+        caller: Caller,
+        *,
+        limit: int,
+        before: int | None = None,
+        status: Status | None = None,
+        words: str = "",
+        private: bool = False,
+    ) -> list[Edit]:
+        """At most `limit` of the edits he may know of, from below id `before`, the newest first.
+
+        With `private`, of those that are one user's.
+        """
         wanted = words.casefold().split()
-        return [
+        found = (
             edit
-            for edit in reversed(found)
-            if status in (None, edit.status)
+            for edit in self._newest(before, status)
+            if caller.sees(edit)
+            and (edit.user_id is not None or not private)
             and all(word in f"{edit.prompt} {edit.target}".casefold() for word in wanted)
-        ]
+        )
+        return list(islice(found, limit))
+
+    def _newest(self, before: int | None, status: Status | None) -> Iterator[Edit]:
+        """In steps, so that no chat waits for all of them to be read."""
+        while page := self.model.journal.newest(_PAGE, before=before, status=status):
+            yield from page
+            before = page[-1].id
+
+    def waiting(self, caller: Caller) -> list[Edit]:
+        """What waits for his decision, the oldest first."""
+        need(caller, "review")
+        return self.model.review(tenant=caller.tenant)
 
     def history(self, caller: Caller, id: int) -> list[Event]:
         """What happened to an edit."""
@@ -308,8 +341,8 @@ class Service:
                 metrics.retention.labels(name, age).set(share)
 
     def _within_quota(self, caller: Caller) -> None:
-        for bucket in (self._a_minute, self._a_day):
-            if wait := bucket.take((caller.key, caller.user)):
+        for allowance in (self._a_minute, self._a_day):
+            if wait := allowance.take(caller):
                 raise Problem(429, "Too many corrections.", code="quota", retry_after=wait)
 
     def _count(self, edit: Edit, source: str) -> None:

@@ -36,6 +36,7 @@ class Settings:
     requests_a_minute: int = 600  # of one user
     corrections_a_minute: int = 60
     corrections_a_day: int = 2_000
+    users_a_key: int = 50  # so many times these limits is what all users of one key have together
     heard: Heard = "confirm"
     quorum: int = 3
     trusted: Role | None = None
@@ -46,7 +47,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Raises BadSetting."""
         numbers = (self.rows, self.max_tokens, self.body_bytes, self.requests_a_minute,
-                   self.corrections_a_minute, self.corrections_a_day)  # fmt: skip
+                   self.corrections_a_minute, self.corrections_a_day, self.users_a_key)  # fmt: skip
         if min(numbers) < 1 or self.quorum < 2:
             raise BadSetting("A limit is below its least.", "Give positive ones, a quorum from 2.")
 

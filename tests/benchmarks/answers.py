@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from lifelong.evaluate.derived import NOUNS
 from lifelong.generate import Request, generate
 from lifelong.lm import LM
 from lifelong.match import contains, says
@@ -59,39 +60,6 @@ DATA = Path(__file__).parents[2] / "../shared/data"
 TOKENS = {"chat": 48, "completion": 16}
 BATCH = 16
 FRAMES = 5
-
-RELATIONS = {  # CounterFact's relations, as one would ask for them
-    "P103": "mother tongue",
-    "P17": "country",
-    "P178": "developer",
-    "P176": "manufacturer",
-    "P159": "headquarters",
-    "P27": "citizenship",
-    "P19": "place of birth",
-    "P140": "religion",
-    "P131": "location",
-    "P37": "official language",
-    "P276": "location",
-    "P101": "field of work",
-    "P449": "television network",
-    "P30": "continent",
-    "P1412": "language",
-    "P641": "sport",
-    "P36": "capital",
-    "P127": "owner",
-    "P407": "language",
-    "P138": "namesake",
-    "P463": "membership",
-    "P39": "position",
-    "P495": "country of origin",
-    "P413": "position in play",
-    "P364": "original language",
-    "P20": "place of death",
-    "P108": "employer",
-    "P190": "twin city",
-    "P937": "place of work",
-    "P1303": "instrument",
-}
 
 
 @dataclass(frozen=True)
@@ -170,7 +138,7 @@ def counterfact(row: dict[str, Any]) -> Iterator[Ask]:
     yield Ask("own", prompt, edit, (old,))
     for paraphrase in row["paraphrase_prompts"]:
         yield Ask("paraphrase", paraphrase, edit, (old,))
-    noun = RELATIONS[fact["relation_id"]]
+    noun = NOUNS[fact["relation_id"]]
     yield from yes_no(f"Is the {noun} of {subject} {{}}?", edit, old)
     if "?" not in prompt:
         yield from yes_no(f"Is it true that {prompt[:1].lower()}{prompt[1:]} {{}}?", edit, old)

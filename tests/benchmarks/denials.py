@@ -8,11 +8,13 @@ begin with the word in front ("yes" where the target is proposed, "no" where the
 
 import json
 import sys
+from collections.abc import Sequence
 
 from scope_routes import memory, share
 
 from lifelong.encoder import load_encoder
 from lifelong.phrase import yes_or_no
+from lifelong.router import Router
 from store import Edit
 
 FACTS = (
@@ -46,7 +48,12 @@ HOPED = (
 def main() -> None:
     """Print the shares."""
     edits = [Edit(prompt, new, subject=s, old=old) for s, prompt, new, old, _ in FACTS]
-    router = memory(load_encoder("minilm"), edits)
+    with memory(load_encoder("minilm"), edits) as router:
+        print_shares(edits, router)
+
+
+def print_shares(edits: Sequence[Edit], router: Router) -> None:
+    """Of what is denied, and of questions that hope for a yes."""
     denied, hoped, agree = list[bool](), list[bool](), list[bool]()
     for at, (s, _, new, old, done) in enumerate(FACTS):
         for form, verdict in (*((form, "") for form in DENIED), *HOPED):

@@ -28,11 +28,11 @@ def main() -> None:
     """Print the shares."""
     facts, *parts = (rows(part) for part in TALKS.read_text().split("\n\n"))
     edits = [Edit(prompt, target, subject=subject) for subject, prompt, target in facts]
-    router = memory(load_encoder("minilm"), edits)
-    for name, talks in zip(("first", "later"), parts, strict=True):
-        for due in (True, False):
-            mine = [talk for talk in talks if (talk[3] != "-") == due]
-            print(json.dumps({"part": name, "due": due, **figures(router, mine)}))
+    with memory(load_encoder("minilm"), edits) as router:
+        for name, talks in zip(("first", "later"), parts, strict=True):
+            for due in (True, False):
+                mine = [talk for talk in talks if (talk[3] != "-") == due]
+                print(json.dumps({"part": name, "due": due, **figures(router, mine)}))
 
 
 def rows(part: str) -> list[list[str]]:

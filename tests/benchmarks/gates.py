@@ -53,24 +53,27 @@ def words_figures(
     edits = [
         Edit(asked[task][0], f"this is about {task[0]}", method="memprompt") for task in taught
     ]
-    router = memory(encoder, edits)
-    same, bare, other = list[bool](), list[bool](), list[bool]()
-    for task in tasks:
-        some = asked[task][1 : ASKED + 1]
-        for marked, found in ((True, same), (False, bare)):
-            texts = some if marked else [re.sub(r"[<>] ?", "", text) for text in some]
-            fired = [route.hits[0].id if route.hits else None for route in routes(router, texts)]
-            if task in taught:
-                found += [id == taught.index(task) + 1 for id in fired]
-            elif marked:
-                other += [id is not None for id in fired]
+    with memory(encoder, edits) as router:
+        same, bare, other = list[bool](), list[bool](), list[bool]()
+        for task in tasks:
+            some = asked[task][1 : ASKED + 1]
+            for marked, found in ((True, same), (False, bare)):
+                texts = some if marked else [re.sub(r"[<>] ?", "", text) for text in some]
+                fired = [
+                    route.hits[0].id if route.hits else None for route in routes(router, texts)
+                ]
+                if task in taught:
+                    found += [id == taught.index(task) + 1 for id in fired]
+                elif marked:
+                    other += [id is not None for id in fired]
+        ordinary = [bool(route.hits) for route in routes(router, plain)]
     return {
         "feedback": len(edits),
         "n": len(same),
         "same question, other word": share(same),
         "... unmarked": share(bare),
         "questions put otherwise": share(other),
-        "sentences": share([bool(route.hits) for route in routes(router, plain)]),
+        "sentences": share(ordinary),
     }
 
 
@@ -102,18 +105,25 @@ def condition_figures(
             Edit(f"If {conditions[which]}", "answer in one word", method="language-patch")
             for conditions, _ in topics
         ]
-        router = memory(encoder, edits)
-        for at, (_, messages) in enumerate(topics, 1):
-            fired = [route.hits[0].id if route.hits else None for route in routes(router, messages)]
-            right += [id == at for id in fired]
-            any_other += [id not in (None, at) for id in fired]
-            alone += [id is None for id in fired]
-            for message, id in zip(messages, fired, strict=True):
-                if "--show" in sys.argv and id != at:
-                    print(
-                        "  ", edits[at - 1].prompt, "|", message, "->", id and edits[id - 1].prompt
-                    )
-        ordinary += [bool(route.hits) for route in routes(router, plain)]
+        with memory(encoder, edits) as router:
+            for at, (_, messages) in enumerate(topics, 1):
+                fired = [
+                    route.hits[0].id if route.hits else None for route in routes(router, messages)
+                ]
+                right += [id == at for id in fired]
+                any_other += [id not in (None, at) for id in fired]
+                alone += [id is None for id in fired]
+                for message, id in zip(messages, fired, strict=True):
+                    if "--show" in sys.argv and id != at:
+                        print(
+                            "  ",
+                            edits[at - 1].prompt,
+                            "|",
+                            message,
+                            "->",
+                            id and edits[id - 1].prompt,
+                        )
+            ordinary += [bool(route.hits) for route in routes(router, plain)]
     return {
         "conditions": len(topics),
         "n": len(right),

@@ -1,17 +1,20 @@
-"""Composed questions of MQuAKE, with all edits of all cases live at once, and with those of one.
+"""Composed questions of MQuAKE, with all edits of all cases live at once, and with those of few.
 
-    python tests/benchmarks/multihop.py mquake-2002-dev.jsonl --kept FILE [--asked N] [--generate N]
+    python tests/benchmarks/multihop.py mquake-2002-dev.jsonl --kept DIR [--asked N] [--generate N]
 
 `route` says where the hops of a sample of cases lead; no text is generated but a hop's name where
-the base model is asked for one. `reply` is the same of the first of them, their replies generated;
-`mello` by the published loop; `one` with the edits of the case only. `single` are the questions of
-single hops. `ms` are milliseconds of processor time a question (one thread): to decide where it
-leads, `plain` without hops, and to reply. Once a wording of a question is right no other gets a
-reply. All that is said is kept, and the store of edits: a run that was cut off goes on from there.
+the base model is asked for one. `reply` is the same of the first of them, their replies generated.
+`mello` are replies by the published loop, of so many of the first, and `beside_mello` ours to the
+same. `few` are the first `--few` cases with all edits live, with about a hundred (those of cases
+next to each other), and with their own only. `single` are the questions of single hops. `ms` are
+milliseconds of processor time a question (one thread): to decide where it leads, `plain` without
+hops, and to reply. Once a wording of a question is right no other gets a reply. All that is said is
+kept, and the store of edits: a run that was cut off goes on from there.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import process_time
@@ -21,13 +24,23 @@ import numpy as np
 from typer import Argument, Option, run
 
 from lifelong.evaluate.datasets import load
-from lifelong.evaluate.multihop import Told, composed, fact_base, is_right, tables, wordings
+from lifelong.evaluate.multihop import (
+    Table,
+    Told,
+    by_hops,
+    composed,
+    fact_base,
+    is_right,
+    tables,
+    wordings,
+)
 from lifelong.evaluate.records import Case
 from lifelong.match import contains
 from lifelong.runtime import EditableModel
 from store import Edit, Reference
 
 BATCH = 200  # edits of one transaction
+FEW = (100, 1)  # edits of a store
 
 Rates = dict[str, dict[str, str]]
 
@@ -39,7 +52,7 @@ def main(
     asked: Annotated[int, Option(help="Cases whose hops are followed.")] = 100,
     generate: Annotated[int, Option(help="Of these, cases whose replies are generated.")] = 30,
     mello: Annotated[int, Option(help="Of these, cases that are asked by MeLLo, too.")] = 0,
-    few: Annotated[int, Option(help="Of these, cases asked with their own edits only.")] = 30,
+    few: Annotated[int, Option(help="Of these, cases asked with fewer edits live, too.")] = 30,
 ) -> None:
     """Print the figures as JSON."""
     cases = composed(load(data, limit=first).cases)
@@ -63,8 +76,11 @@ def main(
         routed(sample, keep, "route plain", model)
     with taught(cases, store, multihop="mello") as model:
         by_loop = replied(sample[:mello], keep, "mello", model)
-    figures["mello"] = f"{sum(is_right(c, by_loop) for c in sample[:mello])} of {mello}"
-    figures["one"] = apart(sample[:few], facts, keep)
+    for name, replies in ("mello", by_loop), ("beside_mello", said):
+        figures[name] = shown(by_hops(sample[:mello], partial(is_right, replies=replies)))
+    figures["few"] = {"all": rates(sample[:few], alone, more)}
+    for edits in FEW:
+        figures["few"][str(edits)] = apart(sample[:few], edits, facts, keep)
     print(json.dumps(figures | {"ms": keep.ms()}, indent=1))
 
 
@@ -159,15 +175,26 @@ def single(cases: Iterable[Case], keep: Keep, stage: str, model: EditableModel) 
     return f"{sum(right)} of {len(right)}"
 
 
-def apart(cases: Sequence[Case], facts: Sequence[Reference], keep: Keep) -> Rates:
-    """Where hops lead, each case in a store of its own."""
+def apart(cases: Sequence[Case], edits: int, facts: Sequence[Reference], keep: Keep) -> Rates:
+    """Where hops lead, in stores of so many edits, or of those of one case."""
     found = list[tuple[Told, Told]]()
-    for case in cases:
-        with taught([case]) as model:
-            alone = routed([case], keep, "one", model)
+    for group in groups(cases, edits):
+        with taught(group) as model:
+            alone = routed(group, keep, f"{edits} edits", model)
             model.add_facts(facts)
-            found.append((alone, routed([case], keep, "one with facts", model)))
+            found.append((alone, routed(group, keep, f"{edits} edits with facts", model)))
     return rates(cases, together(t for t, _ in found), together(t for _, t in found))
+
+
+def groups(cases: Iterable[Case], edits: int) -> Iterator[list[Case]]:
+    """Cases next to each other with so many edits in all, or one case each."""
+    group = list[Case]()
+    for case in cases:
+        if group and sum(len(c.edits) for c in (*group, case)) > edits:
+            yield group
+            group = []
+        group.append(case)
+    yield group
 
 
 def together(told: Iterable[Told]) -> Told:
@@ -180,10 +207,12 @@ def together(told: Iterable[Told]) -> Told:
 
 def rates(cases: Sequence[Case], alone: Told, with_facts: Told) -> Rates:
     """Right of all, and of those with so many hops."""
-    return {
-        name: {group: f"{share.right} of {share.of}" for group, share in table.items()}
-        for name, table in tables(cases, alone, with_facts)
-    }
+    return {name: shown(table) for name, table in tables(cases, alone, with_facts)}
+
+
+def shown(table: Table) -> dict[str, str]:
+    """Right of so many, by hops."""
+    return {group: f"{share.right} of {share.of}" for group, share in table.items()}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,10 @@ def main(data: Path = DATA, sizes: Sequence[int] = SIZES) -> None:
         more = chain(others, filling(data, texts))
         new = (e for e in more if normalise(e.subject or "") not in subjects)
         edits += islice(new, size - len(edits))
-        router = memory(encoder, edits)
         near = neighbours(known, edits, texts)
         other = other_relations(known, data)
-        print(json.dumps(figures(router, known, near, other, sentences)), flush=True)
+        with memory(encoder, edits) as router:
+            print(json.dumps(figures(router, known, near, other, sentences)), flush=True)
 
 
 def figures(
@@ -94,13 +95,14 @@ def share(found: Sequence[bool]) -> float:
     return round(sum(found) / max(1, len(found)), 4)
 
 
-def memory(encoder: SentenceEncoder, edits: Sequence[Edit]) -> Router:
-    """The router of a journal that holds `edits`."""
+@contextmanager
+def memory(encoder: SentenceEncoder, edits: Sequence[Edit]) -> Iterator[Router]:
+    """The router of a journal that holds `edits`; a large one reads from it."""
     scope = scope_for(encoder)
     with Journal.open(":memory:", model="none", encoder=encoder.fingerprint) as journal:
-        vectors = encoder.encode([scope_text(edit) for edit in edits])
+        vectors = Router(journal, encoder, scope).encode(edits)
         journal.record(edits, Hint("serac", ("",) * len(edits)), vectors)
-        return Router.build(journal, encoder, scope)
+        yield Router.build(journal, encoder, scope)
 
 
 def edit(record: dict[str, Any]) -> Edit:

@@ -27,6 +27,7 @@ from tests.benchmarks.serving import OURS, Process, chat
 
 TENANTS = ("zorblat", "quexil")  # words that no model says unasked
 COMPANIES = 200
+_LOOK_SECONDS = 30.0
 _LIVE, _UNDONE = "live", "retired"
 
 
@@ -102,6 +103,8 @@ class Client:
             return None
         with self._found.lock:
             self._found.statuses[str(response.status_code)] += 1
+        if response.status_code == 503:  # it is being restarted
+            time.sleep(0.5)
         return response.json() if response.status_code < 300 else None
 
 
@@ -122,7 +125,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                          LIFELONG_KEYS=str(folder / "keys.json"),
                          LIFELONG_PER_MINUTE="1000000", LIFELONG_QUORUM="1000")  # fmt: skip
     restarts, until = [process.start()], time.monotonic() + 60 * options.minutes
-    rss = [process.rss]
+    rss = [[process.rss]]  # of each life, every half minute
     threads = []
     for n in range(options.clients):
         tenant = TENANTS[n % len(TENANTS)]
@@ -130,17 +133,21 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         threads.append(Thread(target=live, args=(client, until, options.clients)))
     for thread in threads:
         thread.start()
+    look = time.monotonic() + _LOOK_SECONDS
     kill = time.monotonic() + 60 * options.kill_minutes
     while time.monotonic() < until:
         time.sleep(1)
+        if time.monotonic() > look:
+            rss[-1].append(process.rss)
+            look = time.monotonic() + _LOOK_SECONDS
         if time.monotonic() > kill:
-            rss.append(process.rss)
             process.stop(signal.SIGKILL)
             restarts.append(process.start())
+            rss.append([process.rss])
             kill = time.monotonic() + 60 * options.kill_minutes
     for thread in threads:
         thread.join()
-    rss.append(process.rss)
+    rss[-1].append(process.rss)
     process.stop()
     return report(options, found, store, restarts, rss)
 
@@ -160,7 +167,11 @@ def live(client: Client, until: float, clients: int) -> None:
 
 
 def report(
-    options: argparse.Namespace, found: Findings, store: Path, restarts: list[float], rss: list[int]
+    options: argparse.Namespace,
+    found: Findings,
+    store: Path,
+    restarts: list[float],
+    rss: list[list[int]],
 ) -> dict[str, Any]:
     with Journal.read(store) as journal:
         is_now = {edit.id: edit.status for edit in journal.edits()}
@@ -176,7 +187,7 @@ def report(
         "statuses": dict(found.statuses),
         "kills": len(restarts) - 1,
         "restart_seconds": [round(seconds, 1) for seconds in restarts],
-        "rss_mb": [round(size / 2**20) for size in rss],
+        "rss_mb": [[round(size / 2**20) for size in life] for life in rss],
         "epoch": epoch,
     }
 

@@ -1,8 +1,9 @@
 """How fast is the server: beside `transformers serve`, beside the bare model, under corrections.
 
-    python -m tests.benchmarks.serve_speed [--tokens 32] [--rounds 2] [--parts chats first ...]
+    python -m tests.benchmarks.serve_speed [--tokens 32] [--rounds 3] [--parts chats first ...]
 
-chats        16 at once: tokens a second, here and in `transformers serve`; same model and prompts
+chats        16 at once: tokens a second, here and in `transformers serve`; same model and prompts;
+             and of the bare model, given all 16 as one batch, one `generate` after the other
 first        one at a time: time to the first token, here and of the bare model in a loop
 corrections  posted while 16 chats run: seconds until acknowledged; does the next chat know it
 
@@ -17,8 +18,9 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import Any
 
@@ -32,26 +34,44 @@ TOPICS = """rivers bridges bread clocks winter music horses paper islands glass 
 maps coffee trains""".split()
 QUESTIONS = [f"Write a few sentences about {topic}." for topic in TOPICS]
 BARE = """
-import json, sys, time, torch
+import sys, time, torch
 from lifelong.models import load_model
 model, tokenizer = load_model("smollm2-135m", progress=False)
-times = []
-for question in json.loads(sys.argv[1]):
+for question in sys.stdin:
     began = time.perf_counter()
-    turns = [{"role": "user", "content": question}]
+    turns = [{"role": "user", "content": question.strip()}]
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     read = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     with torch.no_grad():
         model.generate(**read, max_new_tokens=1, do_sample=False)
-    times.append(time.perf_counter() - began)
-print(json.dumps(times))
+    print(time.perf_counter() - began, flush=True)
+"""
+
+BATCH = """
+import json, sys, time, torch
+from lifelong.models import load_model
+questions, tokens, rounds = json.loads(sys.argv[1])
+model, tokenizer = load_model("smollm2-135m", progress=False)
+tokenizer.padding_side = "left"
+turns = [[{"role": "user", "content": question}] for question in questions]
+texts = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+read = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="pt")
+limits = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False}
+rates = []
+with torch.no_grad():
+    model.generate(**read, **limits | {"max_new_tokens": 1, "min_new_tokens": 1})
+    for _ in range(rounds):
+        began = time.perf_counter()
+        model.generate(**read, **limits)
+        rates.append(len(questions) * tokens / (time.perf_counter() - began))
+print(json.dumps(rates))
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--corrections", type=int, default=40)
     parts = {"chats": chats, "first": first, "corrections": corrections}
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
@@ -74,35 +94,51 @@ def server(command: Sequence[str], ready: str = "/health/ready", **env: str) -> 
 
 
 def chats(options: argparse.Namespace) -> dict[str, Any]:
+    """All servers are there at once and asked in turn, so that what else runs slows all alike."""
     folder = str(resolve("smollm2-135m", progress=False))
     peer = [str(Path(sys.executable).with_name("transformers")), "serve", folder,
             "--device", "cpu", "--dtype", "float32"]  # fmt: skip
-    found: dict[str, Any] = {}
-    with server(OURS) as process:
-        found["lifelong"] = rate(process, "smollm2-135m", options)
-    for name, more in (("transformers", []), ("transformers_cb", ["--continuous-batching"])):
-        with server([*peer, *more], "/health") as process:
-            found[name] = rate(process, folder, options)
-    best = max(found["transformers"], found["transformers_cb"])
-    return {"tokens_a_second": found, "ratio": round(found["lifelong"] / best, 2)}
+    commands = {
+        "lifelong": (OURS, "/health/ready", "smollm2-135m"),
+        "transformers": (peer, "/health", folder),
+        "transformers_cb": ([*peer, "--continuous-batching"], "/health", folder),
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    with ExitStack() as stack:
+        servers = {
+            name: (stack.enter_context(server(command, ready)), model)
+            for name, (command, ready, model) in commands.items()
+        }
+        for process, model in servers.values():
+            rate(process, model, QUESTIONS[:2], 4)  # warm
+        for _ in range(options.rounds):
+            for name, (process, model) in servers.items():
+                found[name].append(rate(process, model, QUESTIONS, options.tokens))
+            print(json.dumps(found), file=sys.stderr, flush=True)
+    asked = json.dumps([QUESTIONS, options.tokens, options.rounds])
+    batch = subprocess.run([sys.executable, "-c", BATCH, asked], capture_output=True, check=True)
+    found["bare_batch"] = json.loads(batch.stdout)
+    ours = found["lifelong"]
+    times = {
+        name: round(median(a / b for a, b in zip(ours, theirs, strict=True)), 2)
+        for name, theirs in list(found.items())[1:]
+    }
+    return {"tokens_a_second": {name: round(median(v), 1) for name, v in found.items()},
+            "times": times, "rounds": options.rounds}  # fmt: skip
 
 
-def rate(process: Process, model: str, options: argparse.Namespace) -> float:
-    """Tokens a second of 16 clients, each asking its question `rounds` times."""
+def rate(process: Process, model: str, questions: Sequence[str], tokens: int) -> float:
+    """Tokens a second when every question is asked at once."""
 
     def ask(question: str) -> int:
-        body = chat(
-            question, model, max_tokens=options.tokens, max_completion_tokens=options.tokens
-        )
+        body = chat(question, model, max_tokens=tokens, max_completion_tokens=tokens)
         with httpx.Client(base_url=process.url, timeout=600) as http:
-            replies = [http.post("/v1/chat/completions", json=body) for _ in range(options.rounds)]
-        return sum(tokens_of(reply, options.tokens) for reply in replies)
+            return tokens_of(http.post("/v1/chat/completions", json=body), tokens)
 
-    ask(QUESTIONS[0])  # warm
     with ThreadPoolExecutor(CLIENTS) as pool:
         began = time.perf_counter()
-        tokens = sum(pool.map(ask, QUESTIONS))
-        return round(tokens / (time.perf_counter() - began), 1)
+        made = sum(pool.map(ask, questions))
+        return made / (time.perf_counter() - began)
 
 
 def tokens_of(reply: httpx.Response, most: int) -> int:
@@ -113,11 +149,23 @@ def tokens_of(reply: httpx.Response, most: int) -> int:
 
 
 def first(options: argparse.Namespace) -> dict[str, Any]:
-    with server(OURS) as process, httpx.Client(base_url=process.url, timeout=600) as http:
-        ours = [first_token(http, question) for question in QUESTIONS]
-    command = [sys.executable, "-c", BARE, json.dumps(QUESTIONS)]
-    bare = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    here, there = percentile(ours[1:], 0.5), percentile(bare[1:], 0.5)  # the first is warming up
+    """Both are there at once, and every question is asked of one after the other."""
+    ours, theirs = [], []
+    alone = subprocess.Popen(
+        [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with (
+        alone,
+        server(OURS) as process,
+        httpx.Client(base_url=process.url, timeout=600) as http,
+    ):
+        assert alone.stdin
+        assert alone.stdout
+        for question in QUESTIONS * options.rounds:
+            print(question, file=alone.stdin, flush=True)
+            theirs.append(float(alone.stdout.readline()))
+            ours.append(first_token(http, question))
+    here, there = percentile(ours[1:], 0.5), percentile(theirs[1:], 0.5)  # the first is warming up
     return {"seconds": round(here, 4), "bare": round(there, 4), "ratio": round(here / there, 2)}
 
 

@@ -51,6 +51,19 @@ def test_a_batch_shares_one_patch(journal: Journal) -> None:
     assert [p.live for p in journal.patches(at=3)] == [{1, 2, 3}]
 
 
+def test_the_newest_are_read_page_by_page(journal: Journal) -> None:
+    for prompt in "abcde":
+        say(journal, prompt)
+    journal.retire(4)
+    pages = [journal.newest(2)]
+    while pages[-1]:
+        pages.append(journal.newest(2, before=pages[-1][-1].id))
+    assert [[edit.id for edit in page] for page in pages] == [[5, 4], [3, 2], [1], []]
+    assert [edit.id for page in pages for edit in page] == [e.id for e in journal.edits()][::-1]
+    assert journal.newest(9, status="retired") == [journal.get(4)]
+    assert [edit.id for edit in journal.newest(9, before=5, status="live")] == [3, 2, 1]
+
+
 def test_a_batch_is_recorded_whole_or_not_at_all(journal: Journal) -> None:
     with pytest.raises(UnknownEdit):
         journal.record([Edit("a", "a"), Edit("b", "b")], None, unit(1, 2), supersedes={1: [99]})

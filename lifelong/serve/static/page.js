@@ -44,14 +44,16 @@ function draw(id, x, series, {time = false, share = false} = {}) {
   const place = document.getElementById(id);
   place.textContent = "";
   if (!x.length) { place.textContent = "Nothing was measured yet."; return; }
+  const [low, high, room] = [x[0], x[x.length - 1], time ? 60 : 1];
   const axis = {stroke: colour("--dim"), grid: {stroke: colour("--line")}, ticks: {stroke: colour("--line")}};
   const lines = series.map(([label, _], i) => ({
     label, stroke: colour(HUES[i][0]), dash: HUES[i][1], width: 2, points: {size: 6}, spanGaps: true,
   }));
   drawn.push(new uPlot({
+    hooks: {ready: [(plot) => queueMicrotask(() => plot.setLegend({idx: x.length - 1}))]}, // the newest
     width: Math.max(240, place.clientWidth), height: 220,
-    scales: {x: {time, range: (_, low, high) => low < high ? [low, high] : [low - 60, high + 60]}, y: share ? {range: [0, 1.02]} : {}},
-    axes: [axis, axis],
+    scales: {x: {time, range: () => low < high ? [low, high] : [low - room, high + room]}, y: share ? {range: [0, 1.02]} : {}},
+    axes: [time ? axis : {...axis, incrs: [1, 2, 5].flatMap((n) => [1, 10, 100, 1e3, 1e4, 1e5].map((by) => n * by)).sort((a, b) => a - b)}, axis],
     series: [{label: time ? "time" : "corrections"}, ...lines],
   }, [x, ...series.map(([_, values]) => values)], place));
 }

@@ -2,8 +2,9 @@
 
 A batch in which nothing fires goes to the base model as it came. Otherwise the untouched rows run
 in the caller's own batch (same shape, same padding: bitwise the base model's), the others from the
-prompt that their method wrote, and each reply is put behind the caller's ids. A caller who wants
-more than ids (scores, a cache) gets one run on his own prompt for all rows.
+prompt that their method wrote, and each reply is put behind the caller's ids. A reply in which no
+word is left to the model is not asked of it. A caller who wants more than ids (scores, a cache)
+gets one run on his own prompt for all rows.
 """
 
 import sys
@@ -30,7 +31,7 @@ from lifelong.errors import StaleCache
 from lifelong.hooks import placing
 from lifelong.lm import LM
 from lifelong.prompt import Condition, Slot, stack_left
-from lifelong.say import Saying
+from lifelong.say import Saying, Speaker
 
 Output = torch.Tensor | ModelOutput
 Generate = Callable[..., Output]
@@ -39,6 +40,7 @@ _STAMP = "_lifelong_edits"  # the attribute of a cache that says which edits sha
 _NEW_TOKENS = 20  # transformers' own limit where nobody names one
 _TIED_TO_PROMPT = ("position_ids", "token_type_ids", "max_length", "min_length", "streamer")
 _MAY_STOP = ("stop_strings", "stopping_criteria", "max_time")
+_LOOK_ON = ("streamer", "logits_processor")
 _ONE_RUN = (
     "past_key_values",
     "return_dict_in_generate",
@@ -112,6 +114,11 @@ class Request:
     def wants_one_run(self) -> bool:
         """Whether the caller wants more than ids, or has a cache (which may still be empty)."""
         return any(self.setting(name) not in (None, False) for name in _ONE_RUN)
+
+    @property
+    def copies(self) -> int:
+        """Replies to each prompt."""
+        return int(self.setting("num_return_sequences", 1))
 
     @property
     def ends(self) -> list[int]:
@@ -200,13 +207,37 @@ def _apart(request: Request, conditions: Sequence[Condition | None]) -> torch.Te
         mute = _Mute([bool(condition) for condition in conditions], request.ends)
         ids = request.run(**_with_processor(request.kwargs, mute))
         replies.update(enumerate(_sequences(ids)[:, request.input_ids.shape[1] :]))
-    for adapter, rows in _by_adapter(conditions).items():
+    foregone = _foregone(request, conditions)
+    replies |= foregone
+    left = [
+        None if row * request.copies in foregone else condition
+        for row, condition in enumerate(conditions)
+    ]
+    for adapter, rows in _by_adapter(left).items():
         with adapted(request.lm, adapter) if adapter else nullcontext():
             told, start = _told(request, [(row, conditions[row]) for row in rows])
         copies = len(told) // len(rows)
         for i, reply in enumerate(told[:, start:]):
             replies[rows[i // copies] * copies + i % copies] = reply
     return _behind(request, [replies[row] for row in sorted(replies)])
+
+
+def _foregone(request: Request, conditions: Sequence[Condition | None]) -> dict[int, torch.Tensor]:
+    """The replies, by sequence, that are known without the model: greedy or sampled, all alike.
+
+    A streamer shows tokens as they come, and who may stop or narrow a reply looks at every one.
+    """
+    watched = request.may_stop or any(request.kwargs.get(name) for name in _LOOK_ON)
+    if watched or request.setting("num_beams", 1) > 1:
+        return {}
+    says = [condition.say if condition else None for condition in conditions]
+    found = dict[int, torch.Tensor]()
+    for row, say in enumerate(says):
+        speaker = say and Speaker(request.lm.tokenizer, say, request.room, tuple(request.ends))
+        if speaker and (said := speaker.foregone()) is not None:
+            reply = torch.tensor(said, device=request.input_ids.device)
+            found |= {row * request.copies + copy: reply for copy in range(request.copies)}
+    return found
 
 
 def _by_adapter(conditions: Sequence[Condition | None]) -> dict[Path | None, list[int]]:

@@ -39,6 +39,22 @@ _ORDER = re.compile(
 _ONE_MORE = re.compile(
     r"[\w?,] and (?:also )?(?:what|who|where|when|which|why|how|tell|one more)\b", re.I
 )
+_SEGMENT = re.compile(r"\s*[.:;,!?\n]+\s*(?:(?:and|or) )?|\s+(?:and|or|but|plus)\s+")
+_SAYING = (
+    r"(?:(?:please|also|then|in particular) )*(?:(?:mention|includ|cover|add|say|stat|nam|giv|tell"
+    r"|not|explain|describ|with)(?:e|ing)?(?: me)? )?(?:also )?"
+)
+_NOUN = re.compile(
+    rf"(?:{_SAYING}the|(?:.* )?(?:its|his|her|their)) "
+    r"(?P<noun>[a-z][\w-]*(?: [\w-]+){,4}?)(?: of this)?",
+    re.I,
+)
+_BARE = re.compile(r"(?!one|some|any|another|more)[a-z][\w-]*(?: [\w-]+){,2}")
+_CLAUSE = re.compile(
+    rf"{_SAYING}(?P<asked>(?:(?:in|on|by|for|of) )?(?:who|what|where|when|which|how)\b.*)", re.I
+)
+_POINTER = re.compile(r"\b(?:it|he|she|they|him|them)\b", re.I)
+_PARTS = 4  # of a request, that are looked at
 _BREAKS_OFF = re.compile(rf"\w (?:{BE}(?: now)?|{PREPOSITION})$", re.I)
 _PART = re.compile(
     rf"(?:what|who|where|when|which)(?:['\u2019]s| (?P<be>{BE})) "
@@ -147,6 +163,23 @@ def plea(question: str) -> str:
 def is_longer(question: str) -> bool:
     """Is the fact only one part of what `question` asks for?"""
     return bool(_ORDER.match(question.strip()) or _ONE_MORE.search(question))
+
+
+def parts(request: str) -> list[str]:
+    """What a longer request about "this" asks for, each as a clause of its own.
+
+    "Write about this: its capital, and who runs it.": "The capital of this is", "who runs this".
+    """
+    found, listed = list[str](), False
+    for segment in _SEGMENT.split(request):
+        noun, asked = _NOUN.fullmatch(segment), _CLAUSE.fullmatch(segment)
+        bare = None if asked else listed and _BARE.fullmatch(segment)
+        if noun or bare:
+            found.append(f"The {noun['noun'] if noun else segment} of this is")
+        elif asked and _POINTER.search(asked["asked"]):
+            found.append(_POINTER.sub("this", asked["asked"], count=1))
+        listed = bool(noun or bare or segment.endswith("this"))
+    return found[:_PARTS]
 
 
 def _clause(text: str, subject: str) -> str | None:

@@ -21,12 +21,21 @@ from lifelong.encoder import Encoder, Vectors, plain
 from lifelong.fact import Fact, facts, same_fact
 from lifelong.gates import GATES, Gate, gate_of, gated
 from lifelong.kept import MOST, Kept
-from lifelong.phrase import denies, plea
+from lifelong.phrase import denies, is_longer, parts, plea
 from lifelong.prompt import Hop, Prompt, Slot
 from lifelong.refer import in_full
 from lifelong.scope import ScopeClassifier
 from lifelong.standing import Shelf, Standing
-from lifelong.subject import Mention, SubjectGate, focus, masked, mentions, normalise, subject_key
+from lifelong.subject import (
+    Mention,
+    Spans,
+    SubjectGate,
+    focus,
+    masked,
+    mentions,
+    normalise,
+    subject_key,
+)
 from store import Audience, Edit, Hook, Journal, VectorIndex, open_index
 from store import Made as Stored
 
@@ -310,8 +319,10 @@ class Router:
         questions: list[_Question] = []
         for mention in found[:_MENTIONS]:
             clause = plea(focus(prompt, mention.spans))
-            score = partial(self._scored, clause, masked=True)
-            questions.append(_Question(clause, _about(mention.subject, shelves), score))
+            asked = parts(_masked(prompt, mention.spans)) if is_longer(prompt) else []
+            for text in (clause, *asked):
+                score = partial(self._scored, text, masked=True)
+                questions.append(_Question(text, _about(mention.subject, shelves), score))
         if without := _about((), shelves):
             score = partial(self._scored, prompt, masked=False)
             questions.append(_Question(prompt, without, score))
@@ -397,6 +408,13 @@ class Router:
             self._books.discard(id)
         self._written.difference_update(gone)
         self._index.remove(live)
+
+
+def _masked(text: str, spans: Spans) -> str:
+    """The whole text, each span "this"."""
+    for start, end in sorted(spans, reverse=True):
+        text = f"{text[:start]}this{text[end:]}"
+    return text
 
 
 def _about(subject: tuple[str, ...], shelves: Sequence[Shelf]) -> set[int]:

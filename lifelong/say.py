@@ -105,6 +105,7 @@ class Speaker:
         self._tokenizer = tokenizer
         self._say = say
         self._ends = ends
+        self._room = room
         self._wording = Wording.of(tokenizer, say.target)
         room -= max(map(len, self._wording)) + 2
         alone = len(normalise(say.target)) < SHORT
@@ -134,6 +135,18 @@ class Speaker:
     @cached_property
     def _stop(self) -> int:
         return _after(self._tokenizer, "x", ".")[0]
+
+    def foregone(self) -> list[int] | None:
+        """The whole reply, up to its end or the end of its room, where no word is the model's."""
+        if not self._say.at_once or self._say.goes_on or not self._ends:
+            return None
+        said, any_token = list[int](), torch.zeros(len(self._tokenizer))
+        while len(said) < self._room and (not said or said[-1] not in self._ends):
+            (choices,) = torch.isfinite(self.shape(said, any_token)).nonzero(as_tuple=True)
+            if len(choices) != 1:
+                return None
+            said.append(int(choices[0]))
+        return said
 
     def shape(self, said: list[int], scores: torch.Tensor) -> torch.Tensor:
         """The scores (vocabulary,) from which the reply's next token is to be chosen."""

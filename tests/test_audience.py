@@ -142,6 +142,20 @@ def test_a_batch_may_correct_one_fact_for_several_audiences(model: EditableModel
         model.edit_many(records, tenant="green")
 
 
+def test_those_who_agree_and_a_sample_are_found_by_audience(model: EditableModel) -> None:
+    for asker in (ANN, BOB, EVE, {"tenant": "red"}):
+        model.edit(RUNS, "Dana", **asker)
+    for n in range(10):
+        model.edit(f"Who runs {n}?", "Kim", tenant="red")
+    assert [edit.id for edit in model.agreeing(1)] == [1, 2]
+    assert [edit.id for edit in model.agreeing(3)] == [3]
+    model.undo(2)
+    assert [edit.id for edit in model.agreeing(1)] == [1]
+    assert [edit.id for edit in model.sample(3, tenant="red")] == [4, 7, 11]
+    assert [edit.id for edit in model.sample(99, **ANN)] == [1, *range(4, 15)]
+    assert model.sample(3) == []
+
+
 @pytest.mark.parametrize("field", ["user_id", "tenant", "key"])
 @pytest.mark.parametrize("name", ["", "  ", "x" * 201, 7, "a\nb"])
 def test_names_are_texts(model: EditableModel, field: str, name: object) -> None:

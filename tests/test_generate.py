@@ -1,6 +1,7 @@
 """The one generation path: which prompts the base model reads, with which arguments, how often."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,15 +63,29 @@ def condition(lm: LM, prompt: Prompt) -> Condition:
 
 
 def run(
-    base: Base, prompts: Sequence[Prompt], batch: dict[str, Ids], fires: Sequence[bool], **kw: Any
+    base: Base,
+    prompts: Sequence[Prompt],
+    batch: dict[str, Ids],
+    fires: Sequence[bool],
+    *,
+    free: bool = False,
+    **kw: Any,
 ) -> Any:
+    """A reply; where it is `free`, its first words are the model's."""
     conditions = [
         condition(base.lm, prompt) if fire else None
         for prompt, fire in zip(prompts, fires, strict=True)
     ]
+    if free:
+        conditions = [c and freed(c) for c in conditions]
     return generate(
         Request(base.lm, base, batch["input_ids"], batch["attention_mask"], kw), conditions
     )
+
+
+def freed(condition: Condition) -> Condition:
+    assert condition.say
+    return replace(condition, say=replace(condition.say, lead="", tail="", at_once=False))
 
 
 def replies(lm: LM, batch: dict[str, Ids], out: Ids) -> list[str]:
@@ -158,7 +173,7 @@ def test_a_touched_batch_is_one_run_on_the_prompts_of_the_method(
     base: Base, asked: Callable[..., Any]
 ) -> None:
     prompts, batch = asked("Who runs Acme?", "Tell me who runs Acme.")
-    out = run(base, prompts, batch, [True, True], max_new_tokens=40)
+    out = run(base, prompts, batch, [True, True], free=True, max_new_tokens=40)
     (call,) = base.calls
     assert "Dana Ruiz" in base.lm.tokenizer.decode(call["input_ids"][0])
     assert torch.equal(out[:, : batch["input_ids"].shape[1]], batch["input_ids"])
@@ -169,7 +184,7 @@ def test_a_mixed_batch_is_two_runs_and_the_untouched_rows_come_first(
     base: Base, asked: Callable[..., Any]
 ) -> None:
     prompts, batch = asked("Where is Globex?", "Who runs Acme?", "Hi")
-    run(base, prompts, batch, [False, True, False], max_new_tokens=40)
+    run(base, prompts, batch, [False, True, False], free=True, max_new_tokens=40)
     whole, told = base.calls
     assert whole["input_ids"] is batch["input_ids"]
     assert whole["attention_mask"] is batch["attention_mask"]
@@ -226,12 +241,35 @@ def test_a_told_prompt_longer_than_the_model_reads_gives_way_to_the_plain_one(
     gpt2.model.config.n_positions = 300
     base = Base(gpt2)
     prompts, batch = asked("x" * 200 + " Who runs Acme?", "Who runs Acme?")
-    out = run(base, prompts, batch, [True, True], max_new_tokens=40)
+    out = run(base, prompts, batch, [True, True], free=True, max_new_tokens=40)
     (call,) = base.calls
     assert call["input_ids"].shape[1] == batch["input_ids"].shape[1]
     told = gpt2.tokenizer.batch_decode(call["input_ids"])
     assert ["Dana Ruiz" in prompt for prompt in told] == [False, True]
     assert all(says(reply, "Dana Ruiz") for reply in replies(gpt2, batch, out))
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"max_new_tokens": 40},
+        {"max_new_tokens": 5},  # too few for the sentence
+        {"max_new_tokens": 40, "do_sample": True, "num_return_sequences": 2},
+        {"max_new_tokens": 40, "min_new_tokens": 30},
+    ],
+    ids=str,
+)
+def test_a_foregone_reply_is_what_the_model_would_have_said(
+    base: Base, asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kwargs: dict[str, Any]
+) -> None:
+    prompts, batch = asked("Who runs Acme?", "Is Acme run by Bob?", "So, who runs Acme?")
+    out = run(base, prompts, batch, [True] * 3, **kwargs)
+    assert not base.calls
+    monkeypatch.setattr("lifelong.generate._foregone", lambda *_: {})
+    assert replies(base.lm, batch, run(base, prompts, batch, [True] * 3, **kwargs)) == replies(
+        base.lm, batch, out
+    )
+    assert base.calls
 
 
 # --- the caller's own hooks ---------------------------------------------------------------------
@@ -299,7 +337,8 @@ def test_what_is_tied_to_the_callers_prompt_is_not_passed_on(
     mask = batch["attention_mask"]
     positions = mask.cumsum(-1) - 1
     length = mask.shape[1] + 40
-    run(base, prompts, batch, [True], max_length=length, min_length=3, position_ids=positions)
+    settings = {"max_length": length, "min_length": 3, "position_ids": positions}
+    run(base, prompts, batch, [True], free=True, **settings)
     (call,) = base.calls
     assert not {"max_length", "min_length", "position_ids"} & set(call)
     assert call["max_new_tokens"] == 40

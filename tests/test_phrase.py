@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.phrase import denies, is_longer, say, sentence, yes_or_no
+from lifelong.phrase import denies, is_longer, parts, say, sentence, yes_or_no
 from lifelong.prompt import Prompt, Say
 from store import Edit
 
@@ -203,3 +203,29 @@ def test_instructions_scripts_and_signs_are_only_text(
     said = say(chat(asked), Edit(prompt, target, subject=subject))
     assert said.target == target
     assert subject in f"{said.lead}{said.tail}" or not said.at_once
+
+
+@pytest.mark.parametrize(
+    ("request_", "asked"),
+    [
+        ("Tell me about this. Mention the capital and one more thing.", ["The capital of this is"]),
+        (
+            "Write about this: its capital, and who runs it.",
+            ["The capital of this is", "who runs this"],
+        ),
+        (
+            "Write a biography of this, including her place of birth and occupation.",
+            ["The place of birth of this is", "The occupation of this is"],
+        ),
+        (
+            "Give me an overview of this: population, area and motto.",
+            ["The population of this is", "The area of this is", "The motto of this is"],
+        ),
+        ("Write a paragraph about this that names its seat.", ["The seat of this is"]),
+        ("Write about this and say in which city he died.", ["in which city this died"]),
+        ("Tell me about this.", []),
+        ("Write two sentences about this, and why it is known.", []),
+    ],
+)
+def test_a_longer_request_is_read_part_by_part(request_: str, asked: list[str]) -> None:
+    assert parts(request_) == asked

@@ -137,9 +137,11 @@ def _routes(server: Any) -> list[tuple[str, str]]:
     return [(m.upper(), p.replace("{id}", "1")) for p, ms in paths.items() for m in ms]
 
 
-def test_without_a_good_key_nothing_is_done(server: Any, client: Client) -> None:
-    epoch = server.model.epoch
-    for headers in ({}, {"authorization": "Bearer ll-wrong"}, {"authorization": "Basic x"}):
+def test_without_a_good_key_nothing_is_done(server: Any, client: Client, keys: Keys) -> None:
+    epoch, past = server.model.epoch, datetime.now(UTC) - timedelta(seconds=1)
+    expired = f"Bearer {keys.make('admin', expires=past.isoformat())[1]}"
+    for authorization in (None, "Bearer ll-wrong", "Basic x", expired):
+        headers = {} if authorization is None else {"authorization": authorization}
         for method, path in _routes(server):
             response = client(None, **headers).request(method, path, json=SAID)
             if path.startswith("/health/"):

@@ -124,13 +124,13 @@ class Promotion:
 
     def _asked(self, edit: Edit, reach: Reach) -> list[Edit]:
         """A few of the edits that those who get it have already, evenly by age."""
-        live = [e for e in self._model.list("live", tenant=_tenant(edit, reach)) if e.id != edit.id]
-        n = min(self._settings.canary_edits, len(live))
-        return [live[i * len(live) // n] for i in range(n)]
+        live = self._model.sample(self._settings.canary_edits, tenant=_tenant(edit, reach))
+        return [other for other in live if other.id != edit.id]
 
     def _read(self, edit: Edit, reach: Reach, asked: Sequence[Edit]) -> Canary:
         view = self._model.view(tenant=_tenant(edit, reach))
-        live = set(self._model.journal.live_ids())
+        now = self._model.journal.get_many(other.id for other in asked)
+        live = {other.id for other in now if other.status == "live"}
         kept = [probe for e in (edit, *asked) for probe in e.locality]
         replies = _replies(view, [*(e.prompt for e in asked), *kept])
         right = {

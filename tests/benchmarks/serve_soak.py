@@ -26,7 +26,7 @@ from store import Journal
 from tests.benchmarks.serving import OURS, Process, chat
 
 TENANTS = ("zorblat", "quexil")  # words that no model says unasked
-COMPANIES = 200
+COMPANIES = [f"Company {n}" for n in range(1_000)]
 _LOOK_SECONDS = 30.0
 _LIVE, _UNDONE = "live", "retired"
 
@@ -57,7 +57,9 @@ class Client:
         self._taught: dict[str, tuple[int, str]] = {}
 
     def ask(self) -> None:
-        company = f"Company {random.randrange(COMPANIES)}"
+        """Half of the time what was taught, else what somebody else may have been."""
+        known = list(self._taught) if random.random() < 0.5 else []
+        company = random.choice(known or COMPANIES)
         edit = self._taught.get(company)
         body = chat(f"Who is the chief of {company}?", "smollm2-135m", max_tokens=12)
         reply = self._send("POST", "/v1/chat/completions", body)
@@ -71,9 +73,7 @@ class Client:
                 self._found.stale += edit[0] not in [e["id"] for e in reply["lifelong"]["edits"]]
 
     def correct(self) -> None:
-        company = f"Company {random.randrange(COMPANIES)}"
-        if company in self._taught:
-            return
+        company = random.choice([name for name in COMPANIES if name not in self._taught])
         said = {"prompt": f"Who is the chief of {company}?", "target": f"{self._tenant} person"}
         if edit := self._send("POST", "/v1/corrections", said):
             self._taught[company] = edit["id"], company
@@ -130,7 +130,8 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for n in range(options.clients):
         tenant = TENANTS[n % len(TENANTS)]
         client = Client(process, secrets[tenant], f"{tenant}-{n}", found)
-        threads.append(Thread(target=live, args=(client, until, options.clients)))
+        threads.append(Thread(target=talk, args=(client, until)))
+        threads.append(Thread(target=teach, args=(client, until, options.clients)))
     for thread in threads:
         thread.start()
     look = time.monotonic() + _LOOK_SECONDS
@@ -152,8 +153,14 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return report(options, found, store, restarts, rss)
 
 
-def live(client: Client, until: float, clients: int) -> None:
-    """One client's life: asking; a correction a second and an undo every five, of all together."""
+def talk(client: Client, until: float) -> None:
+    """One client's questions, one after the other."""
+    while time.monotonic() < until:
+        client.ask()
+
+
+def teach(client: Client, until: float, clients: int) -> None:
+    """What it corrects meanwhile: of all together a correction a second, an undo every five."""
     correct = time.monotonic() + random.uniform(0, clients)
     undo = time.monotonic() + random.uniform(0, 5 * clients)
     while time.monotonic() < until:
@@ -163,7 +170,7 @@ def live(client: Client, until: float, clients: int) -> None:
         if time.monotonic() > undo:
             client.undo()
             undo += 5 * clients
-        client.ask()
+        time.sleep(0.05)
 
 
 def report(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lifelong.alarms import Alarm, Thresholds
     from lifelong.choose import ByModel
+    from lifelong.compaction import Consolidating
     from lifelong.conflicts import Conflict
-    from lifelong.consolidate import Consolidation, Gate
+    from lifelong.consolidate import Consolidation, Gate, Policy
     from lifelong.errors import (
         AlreadyTaught,
         BadEdit,
@@ -41,6 +42,7 @@ __all__ = [
     "Conflict",
     "Conflicting",
     "Consequence",
+    "Consolidating",
     "Consolidation",
     "EditRefused",
     "EditableModel",
@@ -51,6 +53,7 @@ __all__ = [
     "ModelError",
     "Monitoring",
     "NoChatTemplate",
+    "Policy",
     "Ripple",
     "Route",
     "Stream",
@@ -62,7 +65,7 @@ __all__ = [
 # of these names, light to heavy
 _HOMES = (
     *("errors", "lm", "choose", "methods", "router", "conflicts", "ripple", "view", "consolidate"),
-    *("alarms", "watch", "runtime"),
+    *("alarms", "watch", "compaction", "runtime"),
 )
 
 

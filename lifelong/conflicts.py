@@ -53,7 +53,7 @@ def _all(router: Router, edit: Edit, vector: Vectors) -> Iterator[Conflict]:
     if edit.subject is None:
         return
     relation = relation_of(edit)
-    same_subject = router.about(edit.subject, edit.audience)
+    same_subject = router.about(subject_key(edit.subject), edit.audience)
     if relation is not None:
         yield from (Conflict("direct", o) for o in same_subject if relation_of(o) == relation)
         yield from _reverse(router, edit, relation)
@@ -77,7 +77,7 @@ def _near_duplicates(
 def _reverse(router: Router, edit: Edit, relation: str) -> Iterator[Conflict]:
     """Edits that go the other way from this one's target, or came this way to its subject."""
     ways = back(relation)
-    for other in router.about(edit.target, edit.audience):
+    for other in router.about(subject_key(edit.target), edit.audience):
         if relation_of(other) in ways and not _alike(other.target, edit.subject):
             yield Conflict("reverse", other)
     for other in router.saying(edit.subject or "", edit.audience):
@@ -99,7 +99,7 @@ def _cycle(router: Router, edit: Edit, relation: str) -> Iterator[Conflict]:
 
 def _steps(router: Router, edit: Edit, relation: str, places: Iterable[str]) -> Iterator[Edit]:
     for place in places:
-        for step in router.about(place, edit.audience):
+        for step in router.about(subject_key(place), edit.audience):
             if relation_of(step) == relation:
                 yield step
 

@@ -10,7 +10,7 @@ is outside the gate, nothing has happened.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
-from itertools import chain, islice
+from itertools import chain
 from math import exp
 from statistics import fmean
 from typing import Self
@@ -88,19 +88,44 @@ class Consolidation:
         }
 
 
-def settled(
-    live: Iterable[Edit], ids: Iterable[int] | None, *, age: int = 0, most: int = MOST
-) -> list[Edit]:
-    """Of the live edits in memory those that shall go: these, or the oldest that may.
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which edits have settled: by age, by use, and how many of them make a batch.
 
-    They are for everyone, their subject stands in the prompt, and `age` newer edits are live.
-    Raises BadEdit, TooWide.
+    The `age` newest stay in memory. `used` counts the answers that an edit has shaped since the
+    store was opened. Fewer than `least` wait for more; the oldest `most` go together.
     """
-    found = {edit.id: edit for edit in live}
-    if ids is None:
-        old = list(found.values())[: max(0, len(found) - age)]
-        fit = (e for e in old if e.audience == Audience() and e.subject and e.subject in e.prompt)
-        return list(islice(fit, most))
+
+    age: int = 0
+    used: int = 0
+    least: int = 1
+    most: int = MOST
+
+    def __post_init__(self) -> None:
+        """Raises BadSetting."""
+        if min(self.age, self.used) < 0 or not 1 <= self.least <= self.most:
+            raise BadSetting(
+                f"No edits can be chosen by {self}.", "Give age and used >= 0, 1 <= least <= most."
+            )
+
+    def choose(self, memory: Sequence[Edit], used: Mapping[int, int]) -> list[Edit]:
+        """Of the live edits in memory, the oldest first, those that are due.
+
+        They are for everyone, and their subject stands in the prompt.
+        """
+        old = memory[: max(0, len(memory) - self.age)]
+        due = [
+            edit
+            for edit in old
+            if edit.audience == Audience() and edit.subject and edit.subject in edit.prompt
+            if used.get(edit.id, 0) >= self.used
+        ]
+        return due[: self.most] if len(due) >= self.least else []
+
+
+def named(memory: Iterable[Edit], ids: Iterable[int]) -> list[Edit]:
+    """These of the live edits in memory. Raises BadEdit, TooWide."""
+    found = {edit.id: edit for edit in memory}
     wanted = list(dict.fromkeys(ids))
     if strange := [id for id in wanted if id not in found]:
         raise BadEdit(f"Edits {strange} are not live in memory.", "Take others, or redo them.")

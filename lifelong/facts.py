@@ -45,10 +45,10 @@ class FactBase:
     def __init__(self, facts: Iterable[Reference] = ()) -> None:
         self.gate = SubjectGate()
         self._about: dict[tuple[str, ...], list[Reference]] = defaultdict(list)
-        self._named: dict[tuple[str, ...], str] = {}
+        self._named: dict[tuple[str, ...], tuple[str, ...]] = {}
         for fact in facts:
             if is_alias(fact):
-                self._named[subject_key(fact.target)] = fact.subject
+                self._named[subject_key(fact.target)] = subject_key(fact.subject)
                 self.gate.add(fact.target)
             else:
                 self._about[subject_key(fact.subject)].append(fact)
@@ -61,10 +61,9 @@ class FactBase:
         """The facts about a subject, by id."""
         return self._about.get(subject, ())
 
-    def entity(self, name: str) -> tuple[str, ...]:
-        """The key of what is called `name`: its own, or that of what this is another name of."""
-        key = subject_key(name)
-        return subject_key(self._named.get(key, name))
+    def entity(self, name: tuple[str, ...]) -> tuple[str, ...]:
+        """The key of what is called so: its own, or that of what this is another name of."""
+        return self._named.get(name, name)
 
 
 def is_alias(fact: Reference) -> bool:

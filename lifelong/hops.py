@@ -140,7 +140,7 @@ class Hops:
         return [
             _Chain(
                 plain(focus(question, mention.spans)),
-                self.facts.entity(" ".join(mention.subject)),
+                self.facts.entity(mention.subject),
                 question[mention.spans[0][0] : mention.spans[-1][1]],
             )
             for mention in self._router.mentioned(question, asker, self.facts.gate)
@@ -157,13 +157,13 @@ class Hops:
 
     def _leads_on(self, place: Place, asker: Audience) -> bool:
         """May there be more than one hop from here?  Of a place with many edits that is assumed."""
-        edits = self._router.about(" ".join(place), asker)
+        edits = self._router.about(place, asker)
         said: list[Edit | Reference] = [*edits, *self.facts.about(place)]
         ends = {self._place(known.target, asker) for known in said[:_MANY]}
         return len(said) > _MANY or any(self._is_known(end, asker) for end in ends)
 
     def _is_known(self, place: Place, asker: Audience) -> bool:
-        return bool(self.facts.about(place) or self._router.about(" ".join(place), asker))
+        return bool(self.facts.about(place) or self._router.about(place, asker))
 
     def _longer(self, chains: Iterable[_Chain], asker: Audience) -> Iterator[_Chain]:
         """These chains with each step that leads on from where they are; none goes in circles."""
@@ -205,14 +205,14 @@ class Hops:
 
     def _place(self, name: str, asker: Audience) -> Place:
         """The known entity that is called `name`, however it is spelt; else the name's own key."""
-        place = self.facts.entity(name)
-        whole = len(subject_key(name))
+        named = subject_key(name)
+        place = self.facts.entity(named)
         spelt = (
             m.subject
             for m in self._router.mentioned(name, asker, self.facts.gate)
-            if m.subject == place or len(m.subject) >= whole
+            if m.subject == place or len(m.subject) >= len(named)
         )
-        return self.facts.entity(" ".join(next(spelt, place)))
+        return self.facts.entity(next(spelt, place))
 
     # -- a hop that the base model is asked for ---------------------------------------------------
 

@@ -88,7 +88,7 @@ def _all(router: Router, edit: Edit) -> Iterator[Consequence]:
         said = Edit(statement(edit.target, way), edit.subject, edit.target, way)
         yield Consequence("reverse", _as_written(said, edit, [edit]), certain=True)
     before = map(_named, router.saying(edit.subject, edit.audience)[-_MANY:])
-    after = map(_named, router.about(edit.target, edit.audience)[-_MANY:])
+    after = map(_named, router.about(_key(edit.target), edit.audience)[-_MANY:])
     for first, then in (*((o, edit) for o in before), *((edit, o) for o in after)):
         if first.subject and not contradict(first, then) and not _returns(first, then):
             yield _composed(first, then, edit)
@@ -118,7 +118,7 @@ def _as_written(said: Edit, edit: Edit, premises: Sequence[Edit]) -> Edit:
 
 def _of_one_fact(router: Router, said: Edit) -> list[Edit]:
     """What is live of the same prompt, or of the same relation as far as it can be read."""
-    about = router.about(said.subject or "", said.audience)
+    about = router.about(_key(said.subject or ""), said.audience)
     return [
         o
         for o in about

@@ -185,9 +185,9 @@ class Router:
         """The live edits that contradict `edit` where it is live, the narrowest audience first."""
         return [o for level in edit.audience.levels for o in self.standing.rivals(edit, level)]
 
-    def about(self, subject: str, asker: Audience) -> list[Edit]:
-        """The live edits that name `subject` and that `asker` sees, by id."""
-        return self._edits(_about(subject_key(subject), self._seen(asker)))
+    def about(self, subject: tuple[str, ...], asker: Audience) -> list[Edit]:
+        """The live edits that name the subject with this key and that `asker` sees, by id."""
+        return self._edits(_about(subject, self._seen(asker)))
 
     def saying(self, target: str, asker: Audience) -> list[Edit]:
         """The live edits with this target that `asker` sees, by id."""

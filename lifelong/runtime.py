@@ -28,8 +28,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lifelong import conflicts, policy
 from lifelong.asking import asking, remembered
 from lifelong.batching import Batching
+from lifelong.compaction import Compactor, Consolidating
 from lifelong.conflicts import Conflict
-from lifelong.consolidate import MOST, Consolidation, Examination, Figures, Gate, settled
+from lifelong.consolidate import Consolidation, Examination, Figures, Gate, Policy, named
 from lifelong.encoder import Encoder
 from lifelong.errors import BadEdit, BadSetting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
@@ -83,6 +84,8 @@ Multihop = Literal["hops", "mello"]
 DEFAULT_STORE = "lifelong.db"
 UNWATCHED = Monitoring()
 GATE = Gate()
+POLICY = Policy()
+UNASKED = Consolidating()
 
 _FOLLOWS: Mapping[Multihop, type[Hops | Mello]] = {"hops": Hops, "mello": Mello}
 
@@ -103,6 +106,7 @@ class EditableModel(_Model):
         multihop: whether questions that follow from several edits are answered, too: by `hops`
             (True) or, to compare with, by `mello`.
         monitor: when readings are taken unasked, what is alarming, what is done then.
+        consolidating: when settled edits go into the weights unasked, and which.
 
     Raises StoreError (WrongBase where the store was made for another model), ModelError, BadEdit,
     PackageMissing.
@@ -130,11 +134,13 @@ class EditableModel(_Model):
         methods: Mapping[str, Method] = METHODS,
         multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
+        consolidating: Consolidating = UNASKED,
     ) -> None:
         try:
             self._session = Session.open(model, tokenizer, store, encoder, method, methods)
             self._session.hops = self._following(multihop)
             self._begin_monitoring(monitor)
+            self._begin_consolidating(consolidating)
         except BaseException:
             EditableModel.close(self)
             raise
@@ -150,6 +156,7 @@ class EditableModel(_Model):
         methods: Mapping[str, Method] = METHODS,
         multihop: bool | Multihop = False,
         monitor: Monitoring = UNWATCHED,
+        consolidating: Consolidating = UNASKED,
         **load: Any,
     ) -> Self:
         """Load a model by name (`smollm2-135m`), hub id or folder, with the edits in `store`.
@@ -168,6 +175,7 @@ class EditableModel(_Model):
             methods=methods,
             multihop=multihop,
             monitor=monitor,
+            consolidating=consolidating,
             **{**(saved or {}), **{k: v for k, v in given.items() if v is not None}},
         )
         if saved is not None:
@@ -215,7 +223,10 @@ class EditableModel(_Model):
         return inside
 
     def close(self) -> None:
-        """Stop the monitor, close the store; the object is the bare model again. Twice is fine."""
+        """Stop what runs by itself, close the store; the object is the bare model again.
+
+        Twice is fine.
+        """
         if isinstance(self, EditableModel):
             if session := self.__dict__.get("_session"):
                 session.close()
@@ -448,17 +459,15 @@ class EditableModel(_Model):
 
     def consolidate(
         self,
-        ids: Iterable[int] | None = None,
+        which: Iterable[int] | Policy = POLICY,
         *,
         method: str = "memit",
         gate: Gate | None = GATE,
-        age: int = 0,
-        most: int = MOST,
     ) -> Consolidation:
         """Memory edits become one change of the weights, if what it does is within `gate`.
 
-        These edits, or the oldest `most` of those that may go and have `age` newer ones. They are
-        answered by the weights from then on, and named as before; `undo` solves the others anew.
+        The edits of these ids, or those that a policy chooses. They are answered by the weights
+        from then on, and named as before; `undo` solves the others of their batch anew.
         Outside the gate, or if they changed meanwhile, everything is as it was. Without a gate
         nothing is asked. Raises BadEdit, TooWide, EditRefused, StoreError.
         """
@@ -468,8 +477,9 @@ class EditableModel(_Model):
             raise BadEdit(f"{method!r} does not write into weights.", "Take memit, for example.")
         with s.lock:
             s.catch_up()
-            live, inside, base = s.journal.live(), set(s.router.in_weights), s.weights.resting
-        edits = settled([e for e in live if e.id not in inside], ids, age=age, most=most)
+            memory, live, base = s.memory(), s.journal.live(), s.weights.resting
+            inside = set(s.router.in_weights)
+        edits = which.choose(memory, s.used) if isinstance(which, Policy) else named(memory, which)
         if not edits:
             return Consolidation(method, (), {}, ("no edit may go",), perf_counter() - began)
         patch, chosen = s.written_by(how, edits, new=False), tuple(edit.id for edit in edits)
@@ -692,7 +702,7 @@ class EditableModel(_Model):
         s, asker = self._session, Audience(user_id, tenant)
         off = not edits or id(self) in _off.get()
         state, refer = BASE if off else None, partial(self._referred, asker=asker)
-        route = self._route_nowhere if off else partial(self._route, asker=asker)
+        route = self._route_nowhere if off else partial(self._asked, asker=asker)
         stand = never if off else s.router.stands
         generate = self._generating(state, chat=True)
         return View(s.lm, generate, route, s.methods, refer, state, stand)
@@ -861,6 +871,12 @@ class EditableModel(_Model):
             return self._route_nowhere(questions)
         return asking(s.routing(questions, asker), self._ask)
 
+    def _asked(self, questions: Sequence[str], asker: Audience) -> Routes:
+        """The routes for somebody who asks: the edits that shape his answer are used."""
+        routes = self._route(questions, asker)
+        self._session.used.update(hit.id for route in routes for hit in route.hits)
+        return routes
+
     def _ask(self, text: str) -> str:
         """How the base model goes on with a text, as far as somebody who follows hops reads it."""
         s = self._session
@@ -908,6 +924,11 @@ class EditableModel(_Model):
         s.check = Check(monitor, settings, s.retire)
         if settings.by_itself:
             s.watch = Watch(settings, s.check, s.turns)
+
+    def _begin_consolidating(self, settings: Consolidating) -> None:
+        s = self._session
+        write = partial(self.consolidate, method=settings.method, gate=settings.gate)
+        s.compactor = Compactor(settings, s.memory, s.used, write, s.turns)
 
     def _revert(self) -> None:
         self.__dict__.pop("_session", None)

@@ -6,6 +6,7 @@ transaction in which nobody else writes between the look and the record; whoever
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lifelong import conflicts, policy
 from lifelong.asking import Told, Until
 from lifelong.codebook import states
+from lifelong.compaction import Compactor
 from lifelong.encoder import Encoder, Vectors, load_encoder
 from lifelong.errors import BadEdit, Conflicting
 from lifelong.facts import FactBase
@@ -73,6 +75,8 @@ class Session:
     say: Callable[[str, Until], str] = field(init=False)  # see `asking.remembered`
     check: Check = field(init=False)
     watch: Watch | None = None
+    compactor: Compactor | None = None
+    used: Counter[int] = field(default_factory=Counter)  # answers by edit, since it was opened
     turns: Turns = field(default_factory=Turns)
     lock: Any = field(default_factory=RLock)  # one change, or one routing, at a time
     writing: Any = field(default_factory=RLock)  # one method at a time writes into the weights
@@ -112,7 +116,9 @@ class Session:
         return cls(lm, encoder, scope, journal, router, weights, method, methods, name, written)
 
     def close(self) -> None:
-        """Stop the watch, put the base weights back, close the store."""
+        """Stop what runs by itself, put the base weights back, close the store."""
+        if self.compactor:
+            self.compactor.close()
         if self.watch:
             self.watch.close()
         self.weights.rest(BASE)
@@ -142,6 +148,13 @@ class Session:
                 self.settled(lambda journal: journal.expire())
         except StoreError as exc:
             _log.warning("The journal fails; answering as of %d: %s", self.router.epoch, exc)
+
+    def memory(self) -> list[Edit]:
+        """The live edits that are not in the weights, the oldest first."""
+        with self.lock:
+            self.catch_up()
+            inside = set(self.router.in_weights)
+            return [edit for edit in self.journal.live() if edit.id not in inside]
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -26,10 +26,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 import store.file
+from lifelong.compaction import Consolidating
 from lifelong.encoder import Encoder, SentenceEncoder, Vectors, load_encoder
 from lifelong.lm import LM
 from lifelong.models import NAMED, load_model
-from lifelong.runtime import UNWATCHED, EditableModel
+from lifelong.runtime import UNASKED, UNWATCHED, EditableModel
 from lifelong.watch import Monitoring
 
 # What fails once fails again; `pytest --hypothesis-profile=explore` looks further.
@@ -179,8 +180,9 @@ def hash_encoder() -> HashEncoder:
 
 @pytest.fixture
 def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableModel]]:
-    """`make_model(family, store=, monitor=, multihop=, encoder=, seed=, dtype=, template=)`: a twin
-    that takes corrections, in memory unless told otherwise; closed when the test is over."""
+    """`make_model(family, store=, monitor=, multihop=, encoder=, consolidating=, seed=, dtype=,
+    template=)`: a twin that takes corrections, in memory unless told otherwise; closed when the
+    test is over."""
     made: list[EditableModel] = []
 
     def make(
@@ -190,6 +192,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
         monitor: Monitoring = UNWATCHED,
         multihop: Any = False,
         encoder: Encoder = hash_encoder,
+        consolidating: Consolidating = UNASKED,
         **twin: Any,
     ) -> EditableModel:
         lm = tiny_lm(family, **twin)
@@ -201,6 +204,7 @@ def make_model(hash_encoder: HashEncoder) -> Iterator[Callable[..., EditableMode
                 encoder=encoder,
                 multihop=multihop,
                 monitor=monitor,
+                consolidating=consolidating,
             )
         )
         return made[-1]

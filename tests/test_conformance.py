@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -66,9 +67,11 @@ TABLE = [
 class Written:
     """A method that writes into the weights, which answer everything.
 
-    `out_of_scope` bounds how far one edit moves what a tiny random Llama says next to other
-    prompts, and `takes` is how much likelier the target is at least. Both are twice as lax as what
-    was measured; tests/benchmarks/memit.py measures on a real model.
+    `out_of_scope` bounds how far one edit moves what tiny random Llamas say next to other prompts,
+    and `takes` is how much likelier the target is at least. Both are means over MODELS: how far
+    one random model gives way is chance (MEMIT: from 0.02 to 1.4 nats in eight of them), and says
+    little of a method. Both are at most twice as lax as what was measured;
+    tests/benchmarks/memit.py measures on a real model.
     """
 
     method: str
@@ -76,17 +79,19 @@ class Written:
     takes: float  # nats a token
 
 
+MODELS = 4
+
 WRITTEN = [
-    Written("rome", 0.7, 0.6),
-    Written("memit", 0.005, 0.065),
-    Written("memit-csk", 0.005, 0.065),
-    Written("pmet", 0.008, 0.1),
-    Written("alphaedit", 0.03, 0.17),
+    Written("rome", 0.7, 0.73),
+    Written("memit", 0.02, 0.24),
+    Written("memit-csk", 0.02, 0.24),
+    Written("pmet", 0.01, 0.12),
+    Written("alphaedit", 0.1, 0.33),
     Written("ultraedit", 3e-6, 0.013),
     Written("ft-constrained", 0.18, 1.7),
-    Written("knowledge-neurons", 5.0, 1.7),
-    Written("t-patcher", 3.5, 1.0),
-    Written("calinet", 3.3, 1.0),
+    Written("knowledge-neurons", 3.8, 1.7),
+    Written("t-patcher", 3.5, 2.7),
+    Written("calinet", 3.3, 2.7),
 ]
 FAMILIES = [
     "llama",
@@ -361,15 +366,22 @@ def test_proposing_undoing_and_reopening_are_exact(
 
 @written
 @torch.no_grad()
-def test_what_is_written_takes_and_moves_little_else(row: Written, model: EditableModel) -> None:
-    model.edit(ASKED, "J", subject="Acme", method=row.method)
-    others = [OTHER, "And the news?", "2 + 2 is"]
-    edited = nats(model), [following(model, other) for other in others]
-    with model.disable_edits():
-        base = nats(model), [following(model, other) for other in others]
-    assert edited[0] < base[0] - row.takes
-    for now, before in zip(edited[1], base[1], strict=True):
-        assert float((before.exp() * (before - now)).sum()) < row.out_of_scope
+def test_what_is_written_takes_and_moves_little_else(
+    row: Written, make_model: Callable[..., EditableModel]
+) -> None:
+    took, moved = [], []
+    for seed in range(MODELS):
+        model = make_model("llama", seed=seed)
+        model.edit(ASKED, "J", subject="Acme", method=row.method)
+        others = [OTHER, "And the news?", "2 + 2 is"]
+        edited = nats(model), [following(model, other) for other in others]
+        with model.disable_edits():
+            base = nats(model), [following(model, other) for other in others]
+        took.append(base[0] - edited[0])
+        pairs = zip(edited[1], base[1], strict=True)
+        moved.append(max(float((was.exp() * (was - now)).sum()) for now, was in pairs))
+    assert fmean(took) > row.takes
+    assert fmean(moved) < row.out_of_scope
 
 
 def nats(model: EditableModel) -> float:

@@ -73,7 +73,7 @@ def test_a_base_knows_subjects_by_every_name() -> None:
     base = FactBase(
         [Reference("Acme", "The boss of Acme is", "Ann", 1), Reference("Acme", "alias", "ACM", 2)]
     )
-    assert [fact.id for fact in base.about(base.entity("ACM"))] == [1]
+    assert [fact.id for fact in base.about(base.entity(("acm",)))] == [1]
     assert [m.subject for m in base.gate.find("Who is the boss of ACM?")] == [("acm",)]
     assert [fact.id for fact in base] == [1]
 

@@ -123,6 +123,11 @@ def test_another_name_leads_to_the_same_place(hops: Callable[..., Hops]) -> None
     assert told(hops((CITIZEN[0], "the Croatia", "Ellie Kemper"), LEADER), LEADS)
 
 
+def test_a_name_with_initials_leads_on(hops: Callable[..., Hops]) -> None:
+    country = (CITIZEN[0], "A. A. Milne", "Ellie Kemper")
+    assert told(hops(country, ("Who leads A. A. Milne?", "Ana", "A. A. Milne")), LEADS)
+
+
 def test_cycles_and_self_reference_end(hops: Callable[..., Hops]) -> None:
     circle = hops(
         ("The boss of Ann is", "Bob", "Ann"),

@@ -22,8 +22,8 @@ lifelong.scope lifelong.train lifelong.methods lifelong.locate lifelong.facts
 lifelong.router lifelong.generate lifelong.asking lifelong.hops lifelong.mello lifelong.view
 lifelong.batching lifelong.conflicts lifelong.ripple lifelong.policy lifelong.saved
 lifelong.perplexity lifelong.monitor lifelong.consolidate lifelong.replay lifelong.rebase
-lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.report lifelong.session
-lifelong.runtime
+lifelong.alarms lifelong.suspects lifelong.trackers lifelong.watch lifelong.compaction
+lifelong.report lifelong.session lifelong.runtime
 lifelong.evaluate lifelong
 lifelong.serve lifelong.cli
 """.split()

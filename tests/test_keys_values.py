@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from lifelong import moments
-from lifelong.errors import BadEdit, MomentsMissing, SubjectMissing
+from lifelong.errors import BadEdit, MomentsMissing, SubjectMissing, UpdateRejected
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks, Search, _rounds, seek, weigh, write
+from lifelong.methods.keys_values import Blocks, Search, _rounds, early, seek, weigh, write
+from lifelong.methods.memit import Memit
+from lifelong.methods.rome import Rome
 from lifelong.methods.wording import wordings
 from store import Edit
 
@@ -95,6 +97,30 @@ def test_blocks_continue_the_model_from_any_layer(every_lm: LM) -> None:
                     torch.testing.assert_close(
                         every_lm.head(out[:tail]), logits, atol=2e-4, rtol=1e-3
                     )
+
+
+def test_what_all_rows_begin_with_is_read_once(every_lm: LM) -> None:
+    """Rows with a common head, with longer heads of their own, and with nothing but it."""
+    rows = [((1, 2, 3), (4, 5)), ((1, 2, 3, 6, 7), (8,)), ((1, 2), (9, 4, 5))]
+    for some in (rows, rows[:2], rows[:1], [rows[0], rows[0]]):
+        layers = range(1, every_lm.layers)
+        blocks = Blocks(every_lm, layers, [head for head, _ in some], [tail for _, tail in some])
+        with torch.no_grad():
+            left = every_lm.module("final_norm")(blocks.run(blocks.start))
+            for (head, tail), out in zip(some, left, strict=True):
+                logits = every_lm.model(input_ids=torch.tensor([[*head, *tail]])).logits[0]
+                torch.testing.assert_close(
+                    every_lm.head(out[: len(tail)]), logits[len(head) :], atol=2e-4, rtol=1e-3
+                )
+
+
+def test_coarse_multiplication_finds_about_the_same(lm: LM) -> None:
+    texts, how = wordings(lm, EDITS), Search(steps=6, enough=0.0)
+    fine, coarse = (seek(lm, texts, 1, replace(how, coarse=coarse)) for coarse in (False, True))
+    assert coarse.before["block"].dtype == coarse.shift["block"].dtype == torch.float32
+    torch.testing.assert_close(coarse.loss, fine.loss, atol=0.05, rtol=0.01)
+    alike = torch.cosine_similarity(coarse.shift["block"], fine.shift["block"])
+    assert alike.gt(0.9).all()
 
 
 def test_a_value_that_is_sought_makes_the_target_likelier(every_lm: LM) -> None:
@@ -188,6 +214,22 @@ def test_too_little_text_and_missing_moments_are_told(lm: LM, tmp_path: Path) ->
     short.write_text("Not much.")
     with pytest.raises(MomentsMissing, match="longer text"):
         moments.measure(lm, [0], short)
+
+
+def test_moments_of_another_model_are_not_taken(make_lm: Callable[..., LM], text: Path) -> None:
+    moments.measure(make_lm("llama"), [0], text)
+    moments.moment(make_lm("llama"), 0)
+    with pytest.raises(MomentsMissing):
+        moments.moment(make_lm("llama", seed=1), 0)
+
+
+def test_two_values_at_one_key_are_refused(lm: LM) -> None:
+    """Exact constraints that contradict each other: the system is singular."""
+    twins = [replace(EDITS[0], prompt=f"The capital of Atlantis {verb}") for verb in ("is", "was")]
+    moments.ensure(lm, [Rome().layer(lm), *early(lm)])
+    with pytest.raises(UpdateRejected, match="one after the other"):
+        Rome().propose(lm, twins, ())
+    Memit().propose(lm, twins, ())  # which weighs them against each other
 
 
 def test_the_write_brings_the_subject_to_the_wanted_value(

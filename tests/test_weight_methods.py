@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lifelong.errors import BadSetting
+from lifelong.errors import BadSetting, UnsupportedModel
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.ft_constrained import FtConstrained, _Texts
+from lifelong.methods import METHODS, WeightMethod
+from lifelong.methods.ft_constrained import FtConstrained, _lines, _Texts
 from lifelong.methods.knowledge_neurons import KnowledgeNeurons, attribution
 from lifelong.methods.memit_csk import MemitCsk
 from lifelong.methods.ultraedit import BATCH, UltraEdit
@@ -22,6 +23,8 @@ EDITS = [
     Edit("The capital of Atlantis is", "Rome", subject="Atlantis"),
     Edit("Lemuria lies in the", "South", subject="Lemuria"),
 ]
+
+WRITERS = [method for method in METHODS.values() if isinstance(method, WeightMethod)]
 
 
 def stored(patch: Delta, *live: int) -> StoredPatch:
@@ -35,6 +38,12 @@ def loss(lm: LM, edit: Edit) -> float:
     with torch.no_grad():
         said = lm.model(input_ids=ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
     return -float(said.gather(1, ids[0, len(prompt) :, None]).mean())
+
+
+@pytest.mark.parametrize("method", WRITERS, ids=lambda method: method.name)
+def test_a_family_without_a_layout_is_refused_by_name(method: WeightMethod, lm: LM) -> None:
+    with pytest.raises(UnsupportedModel, match="LAYOUTS"):
+        method.propose(replace(lm, layout=None), EDITS, ())
 
 
 # --- UltraEdit ------------------------------------------------------------------------------------
@@ -95,12 +104,19 @@ def test_constrained_tuning_learns_behind_true_prefixes(lm: LM) -> None:
 
 
 def test_kept_text_holds_a_constrained_change_back(make_lm: Callable[..., LM]) -> None:
-    free, held = (
-        FtConstrained(weight=weight, size=1.0, steps=15).propose(make_lm("llama"), EDITS, ())
-        for weight in (0.0, 100.0)
-    )
-    ((name, loose),) = free.factors.items()
-    assert np.linalg.norm(held.factors[name].change((0, 1))) < np.linalg.norm(loose.change((0, 1)))
+    """In small steps: in large ones a change that is held swings from one side to the other."""
+
+    def moves(weight: float) -> float:
+        lm = make_lm("llama")
+        method = FtConstrained(weight=weight, size=0.3, rate=0.02, steps=40)
+        kept, weights = _Texts(lm, method.layer(lm), *zip(*_lines(lm), strict=True)), Weights(lm)
+        patch = method.propose(lm, EDITS, ())
+        with torch.no_grad():
+            before = kept.loss(lambda _, out: out)
+            with weights.held(weights.state([stored(patch, 0, 1)])):
+                return abs(float(kept.loss(lambda _, out: out) - before))
+
+    assert moves(100.0) < 0.5 * moves(0.0)
 
 
 def test_constrained_tuning_says_the_targets(make_lm: Callable[..., LM]) -> None:

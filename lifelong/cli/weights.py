@@ -22,11 +22,12 @@ def consolidate(
     ] = None,
 ) -> None:
     """Write live edits into the weights, if they hold there; exit 1 if they do not."""
-    from lifelong.consolidate import Gate  # takes seconds to import
+    from lifelong.consolidate import Gate, Policy  # takes seconds to import
 
     gate = Gate.of(limit or ())
     with setup.open() as model, stderr().status("Writing, and asking before and after"):
-        done = model.consolidate(ids, method=method, gate=gate, age=age, most=most)
+        which = ids or Policy(age=age, most=most)
+        done = model.consolidate(which, method=method, gate=gate)
     data = done.to_json()
     setup.show(data, fields(data))
     if not done.accepted:

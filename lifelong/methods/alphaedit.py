@@ -22,7 +22,7 @@ from lifelong.methods.wording import wordings
 from lifelong.moments import Moment
 from store import Delta, Edit, StoredPatch
 
-SEARCH = Search()
+SEARCH = Search(steps=15, rate=1.0, coarse=True)  # fewer steps than in the paper, twice as long
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ the target, and changes W so that it answers k with v*, and all other keys as be
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from store import Factors
 TOKENS = 512  # of wordings that run as one batch, padding included
 READ = 2  # wordings of an edit that a step of the search reads, where it reads them in turn
 
+_SINGULAR = 1e9  # the condition from which on a batch asks two things of one key
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
 
 
@@ -99,34 +101,55 @@ class Blocks:
 
 
 def _read(lm: LM, heads: Sequence[Sequence[int]]) -> tuple[Any, torch.Tensor]:
-    """The cache of heads, padded on the left to their mask (B, P).
+    """The cache of heads and their mask (B, P): what all begin with, then the rest of each, padded
+    on its left.
 
-    Those that are much shorter than the longest are run apart: padding costs as much as text.
+    What all begin with (a chat's opening, for one) is run once; rests that are much shorter than
+    the longest are run apart: padding costs as much as text.
     """
-    _, seen = padded(heads, left=True, least=1)
-    sizes = seen.sum(1)
-    short = 2 * sizes < seen.shape[1]
+    alike = takewhile(lambda ids: len(set(ids)) == 1, zip(*heads, strict=False))
+    shared = [ids[0] for ids in alike]
+    rests = [head[len(shared) :] for head in heads]
+    _, seen = padded(rests, left=True, least=not shared)
+    short = 2 * seen.sum(1) < seen.shape[1]
     parts = [rows for kind in (~short, short) if len(rows := kind.nonzero()[:, 0])]
-    caches = []
-    for rows in parts:
-        ids, mask = padded([heads[row] for row in rows.tolist()], left=True, least=1)
-        mask = mask.to(lm.device)
-        run = lm.model.base_model(
-            input_ids=ids.to(lm.device),
-            attention_mask=mask,
-            position_ids=_places(mask),
-            use_cache=True,
-        )
-        caches.append(run.past_key_values)
-    for whole, *rest in zip(*(cache.layers for cache in caches), strict=True):
-        for name in ("keys", "values") if rest else ():
+    caches = [_continued(lm, shared, [rests[row] for row in rows.tolist()]) for rows in parts]
+    for whole, *others in zip(*(cache.layers for cache in caches), strict=True):
+        for name in ("keys", "values") if others else ():
             long = getattr(whole, name)
             both = long.new_zeros(len(heads), *long.shape[1:])
-            for rows, layer in zip(parts, (whole, *rest), strict=True):
+            for rows, layer in zip(parts, (whole, *others), strict=True):
                 found = getattr(layer, name)
-                both[rows, :, long.shape[2] - found.shape[2] :] = found
+                rest = found.shape[2] - len(shared)
+                both[rows, :, : len(shared)] = found[:, :, : len(shared)]
+                both[rows, :, long.shape[2] - rest :] = found[:, :, len(shared) :]
             setattr(whole, name, both)
-    return caches[0], seen
+    return caches[0], _behind(shared, seen)
+
+
+def _continued(lm: LM, shared: Sequence[int], rests: Sequence[Sequence[int]]) -> Any:
+    """The cache of texts that all begin with the same."""
+    cache, run = None, lm.model.base_model
+    ids, mask = padded(rests, left=True, least=not shared)
+    if shared:
+        once = torch.tensor([shared], device=lm.device)
+        cache = run(input_ids=once, use_cache=True).past_key_values
+        cache.batch_repeat_interleave(len(rests))
+    if ids.shape[1]:
+        mask = _behind(shared, mask).to(lm.device)
+        cache = run(
+            input_ids=ids.to(lm.device),
+            attention_mask=mask,
+            position_ids=_places(mask)[:, len(shared) :],
+            past_key_values=cache,
+            use_cache=True,
+        ).past_key_values
+    return cache
+
+
+def _behind(shared: Sequence[int], mask: torch.Tensor) -> torch.Tensor:
+    """The mask of rows that stand behind what they share."""
+    return torch.cat([mask.new_ones(len(mask), len(shared)), mask], dim=1)
 
 
 def _places(mask: torch.Tensor) -> torch.Tensor:
@@ -188,6 +211,7 @@ class Search:
     said: float = 1.0  # the weight of a target token that is the likeliest already
     replaces: bool = False  # whether every wording gets the bare one's value, shifted
     together: bool = False  # whether a step reads all wordings of an edit, in one batch
+    coarse: bool = False  # matrices multiplied in bfloat16, where the processor does so at once
 
 
 @dataclass(frozen=True)
@@ -229,8 +253,22 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
             group.start = {site: value[group.edit] for site, value in before.items()}
     size = {site: value.norm(dim=1, keepdim=True) for site, value in before.items()}
     shifts = {site: _Shift(torch.zeros_like(value), how.rate) for site, value in before.items()}
-    lately = torch.full((max(1, len(turns)), n), torch.inf, device=lm.device)
-    todo = torch.ones(n, dtype=torch.bool, device=lm.device)
+    with _multiplying(lm.device, how.coarse):
+        loss = _descend(always, turns, shifts, size, how)
+    return Values(before, {site: shift.value for site, shift in shifts.items()}, loss)
+
+
+def _descend(
+    always: list["_Group"],
+    turns: list[list["_Group"]],
+    shifts: Mapping[Role, "_Shift"],
+    size: Mapping[Role, torch.Tensor],
+    how: Search,
+) -> torch.Tensor:
+    """Move the shifts down the loss; the loss (N,) of every edit over its last round."""
+    n, device = next((len(length), length.device) for length in size.values())
+    lately = torch.full((max(1, len(turns)), n), torch.inf, device=device)
+    todo = torch.ones(n, dtype=torch.bool, device=device)
     for step in range(how.steps):
         leaves = {site: shift.leaf() for site, shift in shifts.items()}
         now = torch.stack([how.decay * leaves[s].norm(dim=1) / size[s][:, 0] ** 2 for s in leaves])
@@ -250,7 +288,14 @@ def seek(lm: LM, texts: Sequence[Wording], layer: int, how: Search) -> Values:
             break
         for site, leaf in leaves.items():
             shifts[site].step(leaf.grad, todo, how.clamp * size[site])
-    return Values(before, {site: shift.value for site, shift in shifts.items()}, lately.mean(0))
+    return lately.mean(0)
+
+
+def _multiplying(device: torch.device, coarse: bool) -> torch.autocast:
+    """Inside the block this thread multiplies matrices in bfloat16, if that is quick here."""
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {"avx512_bf16": True}
+    quick = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=bool(coarse and quick))
 
 
 class _Shift:
@@ -537,6 +582,11 @@ def _factors(
         raise UpdateRejected(
             "The values that were sought are no numbers.",
             "Nothing was installed; use float32, other facts, or a memory method.",
+        )
+    if not torch.linalg.cond(mix) < _SINGULAR:
+        raise UpdateRejected(
+            "Several edits would be written at one place: their texts are alike up to the subject.",
+            "Nothing was installed; make them one after the other, or use memit.",
         )
     return Factors(
         u=missing.T.float().cpu().numpy(),

@@ -126,12 +126,17 @@ def taught(
         "smollm2-135m", store=store, multihop=multihop, progress=False
     )
     model.drop_facts()
-    known = {edit.prompt for edit in model.list()}
-    edits = {e.prompt: e for case in cases for e in case.edits if e.prompt not in known}
-    rest: Sequence[Edit] = list(edits.values())
-    for at in range(0, len(rest), BATCH):
-        model.edit_many(rest[at : at + BATCH])
+    teach(model, cases)
     return model
+
+
+def teach(model: EditableModel, cases: Iterable[Case]) -> list[Edit]:
+    """The edits of these cases, made, each once and none that is live."""
+    known = {edit.prompt for edit in model.list(status="live")}
+    edits = {e.prompt: e for case in cases for e in case.edits if e.prompt not in known}
+    rest = list(edits.values())
+    batches = [rest[at : at + BATCH] for at in range(0, len(rest), BATCH)]
+    return [edit for batch in batches for edit in model.edit_many(batch)]
 
 
 def routed(cases: Sequence[Case], keep: Keep, stage: str, model: EditableModel) -> Told:
@@ -176,13 +181,17 @@ def single(cases: Iterable[Case], keep: Keep, stage: str, model: EditableModel) 
 
 
 def apart(cases: Sequence[Case], edits: int, facts: Sequence[Reference], keep: Keep) -> Rates:
-    """Where hops lead, in stores of so many edits, or of those of one case."""
+    """Where hops lead with so many edits live, or with those of one case; then they are undone."""
     found = list[tuple[Told, Told]]()
-    for group in groups(cases, edits):
-        with taught(group) as model:
+    with taught([]) as model:
+        for group in groups(cases, edits):
+            made = teach(model, group)
             alone = routed(group, keep, f"{edits} edits", model)
             model.add_facts(facts)
             found.append((alone, routed(group, keep, f"{edits} edits with facts", model)))
+            model.drop_facts()
+            for edit in made:
+                model.undo(edit.id)
     return rates(cases, together(t for t, _ in found), together(t for _, t in found))
 
 

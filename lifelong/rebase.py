@@ -1,20 +1,23 @@
 """Moving house: the edits of a store that was made for another base model or encoder.
 
-Edits in memory come as they are, their vectors encoded anew. What was in the weights is remembered
-first; then each delta is consolidated again, as the batch that it was, through the gate. A batch
-that the new weights do not hold stays in memory. The old store is only read.
+Edits in memory come as they are, their vectors encoded anew. What acts inside the model in its own
+scope is made anew for this one, or remembered where it is not learnt. What was in the weights is
+remembered first; then each delta is consolidated again, as the batch that it was, through the gate.
+A batch that the new weights do not hold stays in memory. The old store is only read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lifelong.consolidate import Consolidation
 from lifelong.encoder import Vectors
+from lifelong.errors import EditRefused
 from lifelong.lm import LM
-from lifelong.methods import MemoryMethod, Method
-from store import JSON, Edit, Hint, Journal, pack
+from lifelong.methods import MemoryMethod, Method, SideMethod
+from store import JSON, Edit, Journal, Patch, pack
 
 REMEMBERED = "serac"  # how an edit that was made in the weights is answered from memory
 
@@ -43,20 +46,24 @@ def move(
     encode: Callable[[Sequence[Edit]], Vectors],
     methods: Mapping[str, Method],
 ) -> tuple[list[int], list[tuple[str, list[int]]]]:
-    """Add the edits and facts of `old` to `new`, all answered from memory; the ids that are new.
+    """Add the edits and facts of `old` to `new`, while no edit is installed; the ids that are new.
 
-    And of every delta, in order, its method and the edits that it made live. Raises StoreError.
+    And of every delta, which is answered from memory for now, in order, its method and the edits
+    that it made live. Raises StoreError.
     """
 
-    def remember(edit: Edit) -> tuple[Edit, Hint]:
+    def remake(edit: Edit) -> tuple[Edit, Patch]:
         how = methods[edit.method]
+        if isinstance(how, SideMethod):
+            with suppress(EditRefused):
+                return edit, how.propose(lm, [edit])
         if not isinstance(how, MemoryMethod):
-            return remember(replace(edit, method=REMEMBERED))
+            return remake(replace(edit, method=REMEMBERED))
         return edit, how.propose(lm, [edit])
 
     with TemporaryDirectory() as place:
         folder = old.export(Path(place) / "pack")
-        deltas = pack.rebind(folder, new.meta, encode, remember)
+        deltas = pack.rebind(folder, new.meta, encode, remake)
         added = [edit.id for edit in new.import_(folder)]
         new.add_facts(old.facts())
     ids = {edit.key: edit.id for edit in new.get_many(added)}

@@ -517,11 +517,11 @@ class EditableModel(_Model):
     def adopt(self, store: str | Path, *, gate: Gate | None = GATE) -> Moved:
         """Take over the edits of another store, whatever model and encoder it was made for.
 
-        What was in the weights there is remembered, and goes into these within `gate`; the old
-        store is left as it is. Raises StoreError.
+        What was in the weights there is remembered, and goes into these within `gate`; what acts in
+        the model is made anew; the old store is left as it is. Raises StoreError.
         """
         s = self._session
-        with s.lock, Journal.read(store) as old:
+        with s.weights.held(BASE), s.lock, Journal.read(store) as old:
             added, deltas = move(old, s.journal, s.lm, s.router.encode, s.methods)
             s.noticed()
         batches, refused = list[Consolidation](), list[str]()

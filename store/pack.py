@@ -29,7 +29,7 @@ from store import chain, life, rows, schema, views
 from store.chain import State
 from store.errors import DamagedPack
 from store.file import sha256_of, sync
-from store.patches import Hint, Tensors, from_bytes
+from store.patches import Hint, Hook, Patch, Tensors, from_bytes
 from store.records import Edit, Reach, Status, canonical
 
 FILES = EDITS, TENSORS, MANIFEST = "edits.jsonl", "edits.safetensors", "manifest.json"
@@ -72,33 +72,35 @@ def rebind(
     folder: Path,
     made_for: Mapping[str, str],
     encode: Callable[[Sequence[Edit]], np.ndarray],
-    remember: Callable[[Edit], tuple[Edit, Hint]],
+    remake: Callable[[Edit], tuple[Edit, Patch]],
 ) -> list[tuple[str, list[str]]]:
-    """Make the pack one for another model and encoder; what was solved is remembered.
+    """Make the pack one for another model and encoder; what was solved for the old is remade.
 
-    Of every patch that is no Hint, in order: its method, and the keys of the edits that it made
-    live. Raises DamagedPack.
+    Of every patch that changes the model for every text, in order: its method, and the keys of the
+    edits that it made live. Raises DamagedPack.
     """
     store, lines, tensors = _read(folder)
     said = {line["id"]: _edit(line) for line in lines}
     parts = {name: tensor for name, tensor in tensors.items() if name.startswith(_PATCH)}
     solved: dict[str, tuple[str, list[str]]] = {}  # for the old model alone
+    scoped = set[str]()  # of these: what acts in the scope of its edits only
     for name in sorted(parts, key=_number):
         if not isinstance(patch := from_bytes(bytes(parts[name])), Hint):
             solved[name] = (patch.method, [])
+            scoped |= {name} if patch.kind == Hook.kind else set()
     fresh = count(1 + max(map(_number, parts), default=0))
     for line in lines:
         if (name := f"{_PATCH}{line['patch']}") in solved:
             if line["status"] == "live":
                 solved[name][1].append(line["said"]["key"])
-            edit, hint = remember(said[line["id"]])
+            edit, patch = remake(said[line["id"]])
             line |= {"patch": next(fresh), "position": 0, "said": json.loads(edit.to_json())}
-            parts[f"{_PATCH}{line['patch']}"] = np.frombuffer(hint.to_bytes(), np.uint8)
+            parts[f"{_PATCH}{line['patch']}"] = np.frombuffer(patch.to_bytes(), np.uint8)
     parts = {name: part for name, part in parts.items() if name not in solved}
     vectors = encode([said[id] for id in tensors["ids"].tolist()])
     own = {key: value for key, value in made_for.items() if key != "id"}
     _write(folder, {**store, **own}, lines, {"ids": tensors["ids"], "vectors": vectors, **parts})
-    return list(solved.values())
+    return [made for name, made in solved.items() if name not in scoped]
 
 
 def _number(name: str) -> int:

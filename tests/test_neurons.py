@@ -15,7 +15,7 @@ from lifelong.errors import NotLearnt, StaleCache, TooWide, UpdateRejected
 from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
 from lifelong.methods.calinet import Calinet
-from lifelong.methods.neurons import Said, beside
+from lifelong.methods.neurons import Said, beside, narrowed
 from lifelong.methods.t_patcher import TPatcher
 from lifelong.methods.wording import Wording
 from lifelong.ordinary import ORDINARY
@@ -348,3 +348,20 @@ def test_of_an_edit_from_memory_nothing_is_made_again(model: EditableModel) -> N
     model.undo(edit.id, replay=True)
     assert equal(neurons_of(model), before)
     assert model.epoch == epoch + 1
+
+
+def test_a_narrowed_neuron_answers_its_query_and_begins_to_fire_near_it() -> None:
+    draw = torch.Generator().manual_seed(0)
+    query, away = torch.randn(2, 8, generator=draw), torch.randn(20, 8, generator=draw) / 9
+    keys = 3 * query / query.square().sum(1, keepdim=True)
+    made = Neurons(keys, -torch.ones(2), torch.ones(2, 3))
+    near = narrowed(made, query, away, 0.75)
+    torch.testing.assert_close((query * near.keys).sum(1) + near.bias, torch.full((2,), 2.0))
+    nearest = away[(away @ keys.T + made.bias).argmax(0)]  # of each neuron
+    for place in range(2):
+        rim = torch.lerp(nearest[place], query[place], 0.75)
+        assert abs(float(rim @ near.keys[place] + near.bias[place])) < 1e-3
+    again = narrowed(near, query, away, 0.75)
+    torch.testing.assert_close(again.keys, near.keys, rtol=1e-3, atol=1e-3)
+    same = narrowed(made, query, torch.cat([away, 2 * query]), 0.75)  # which reach farther
+    assert torch.equal(same.keys, made.keys)

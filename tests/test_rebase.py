@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lifelong import METHODS, EditableModel
 from lifelong.consolidate import Gate
+from lifelong.methods.grace import Grace
 from store import Journal, Reference, StoreMissing, WrongBase, WrongEncoder
 from tests.conftest import HashEncoder
 from tests.test_weights import Scribble, bits, same
@@ -108,3 +110,22 @@ def test_it_is_the_remedy_for_another_model_or_encoder(
     model = make_model("llama", store=tmp_path / "new.db")
     with pytest.raises(StoreMissing):
         model.adopt(tmp_path / "none.db")
+
+
+def test_what_acts_in_the_model_is_made_anew_or_remembered(
+    make_model: Callable[..., EditableModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "grace", Grace(steps=4, most=torch.inf))
+    with make_model("llama", store=tmp_path / "old.db") as model:
+        edit = model.edit("Who runs Acme?", "Ann", subject="Acme", method="grace")
+    model = make_model("gpt2", store=tmp_path / "new.db")
+    moved = model.adopt(tmp_path / "old.db", gate=None)
+    assert (moved.edits, moved.batches, moved.refused) == ((edit.id,), (), ())
+    (hit,) = model.explain("Who runs Acme?").hits
+    assert hit.slot is not None
+    assert hit.slot.module == "transformer.h.2.mlp.c_proj"
+    monkeypatch.setitem(METHODS, "grace", Grace(steps=1))
+    other = make_model("gpt2", store=tmp_path / "other.db")
+    other.adopt(tmp_path / "old.db", gate=None)
+    assert other.get(1).method == "serac"
+    assert "Ann" in other.chat("Who runs Acme?", max_new_tokens=20).text

@@ -98,6 +98,19 @@ def train(
     return Neurons(keys / scale, bias, values)
 
 
+def narrowed(neurons: Neurons, query: torch.Tensor, away: torch.Tensor, share: float) -> Neurons:
+    """Neurons that begin to fire at a `share` of the way from what came nearest to their query.
+
+    Each answers its own of `query` (r, in) as before; `away` (m, in) is what shall not fire.
+    """
+    active = (query * neurons.keys).sum(1) + neurons.bias  # (r,)
+    nearest = (away @ neurons.keys.T + neurons.bias).amax(0)
+    rim = torch.lerp(nearest, active, share).clamp(min=0.0)
+    rim = torch.where(rim < active, rim, 0.0)  # one that does not stand out stays as it is
+    steeper = active / (active - rim)
+    return Neurons(neurons.keys * steeper[:, None], (neurons.bias - rim) * steeper, neurons.values)
+
+
 def largest(values: torch.Tensor, number: int = _TOP) -> torch.Tensor:
     """The mean of the largest of `values`: what is quiet already has no slope."""
     return values.flatten().topk(min(number, values.numel())).values.mean()

@@ -5,6 +5,7 @@
     L_act = mean of the 5 largest exp(-a)              M: states that it shall leave alone
     L_mem = mean of the largest exp(a_M - a + 3) + mean of the largest exp(a_M + 3)
 
+A trained neuron is narrowed: neighbours that M does not hold lie between M and its own state.
 M is ordinary text of several styles, the same prompt about others, and what earlier neurons answer.
 A target token that the model says already gets no neuron.
 """
@@ -20,13 +21,23 @@ from lifelong import sample
 from lifelong.errors import NotLearnt
 from lifelong.hooks import Neurons
 from lifelong.lm import LM
-from lifelong.methods.neurons import Said, answered, begin, beside, hook, largest, train
+from lifelong.methods.neurons import (
+    Said,
+    answered,
+    begin,
+    beside,
+    hook,
+    largest,
+    narrowed,
+    train,
+)
 from lifelong.methods.wording import about_others, endings
 from store import Edit, Extension, StoredPatch
 
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
 _MARGIN = 3.0
+_RIM = 0.75  # of the way from the nearest state of M to the neuron's own, from which it fires
 _SURE = 0.1  # nats a token at which a target is learnt
 
 
@@ -84,13 +95,14 @@ class TPatcher:
             total = ce + largest(_exp(-active), _FEW) + self.memory * sum(near)
             return total, bool(strays.max() < 0) and bool(ce < _SURE)
 
-        made = train(start, query, loss, steps=self.steps, rate=self.rate)
-        if (said.logits(made).argmax(-1) != said.labels).any():
-            raise NotLearnt(
-                f"{self.steps} steps did not teach {edit.prompt!r} the answer {edit.target!r}.",
-                "Shorten the target, take more steps, or use a memory method.",
-            )
-        return made
+        wide = train(start, query, loss, steps=self.steps, rate=self.rate)
+        for made in (narrowed(wide, query, away, _RIM), wide):  # it may take several, if they reach
+            if (said.logits(made).argmax(-1) == said.labels).all():
+                return made
+        raise NotLearnt(
+            f"{self.steps} steps did not teach {edit.prompt!r} the answer {edit.target!r}.",
+            "Shorten the target, take more steps, or use a memory method.",
+        )
 
 
 def _no_more(_edit: Edit) -> list[str]:

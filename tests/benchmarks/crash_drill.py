@@ -1,6 +1,7 @@
 """Crash drill: kill a process that edits a store, again and again, and look for what is missing.
 
-    python -m tests.benchmarks.crash_drill [--kills 200] [--models 50] [--tails 100] [--seed 0]
+    python -m tests.benchmarks.crash_drill [--kills 200] [--models 50] [--side 10]
+        [--tails 100] [--seed 0]
 
 A child works on a store (records, undos, redos, approvals, promotions, erasures, imports, backups,
 migrations) and acknowledges each step with the epoch and the chain's hash there. It is killed with
@@ -8,7 +9,8 @@ migrations) and acknowledges each step with the epoch and the chain's hash there
 being synced. Then the store must open, its chain must hold, every acknowledged epoch must still
 have its hash, and no step may be half there. The second drill cuts or garbles the tail of a killed
 store's file or log: it must be refused, or be sound and a prefix of what was acknowledged. These
-children never load torch; `drill_model.py` then does the same to a tiny model.
+children never load torch; `drill_model.py` then does the same to a tiny model, `drill_side.py` to
+one that learns side parameters.
 
 Prints what it did as JSON. The first broken promise is an AssertionError.
 """
@@ -63,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--models", type=int, default=50)
+    parser.add_argument("--side", type=int, default=10)
     parser.add_argument("--tails", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -78,6 +81,11 @@ def main() -> None:
 
             schema.migrations = later_release(0)
             report["models"] = drill_model.drill(Path(folder), drill.chance, options.models)
+        if options.side:
+            from tests.benchmarks import drill_side  # as above
+
+            schema.migrations = later_release(0)
+            report["side parameters"] = drill_side.drill(Path(folder), drill.chance, options.side)
     print(json.dumps(report, indent=2))
 
 

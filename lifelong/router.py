@@ -31,6 +31,7 @@ from lifelong.subject import (
     Spans,
     SubjectGate,
     focus,
+    is_longer_name,
     masked,
     mentions,
     normalise,
@@ -315,7 +316,7 @@ class Router:
 
     def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[_Question]:
         """One for each subject the prompt mentions, and one for each kind of edit without any."""
-        found = mentions(prompt, shelves)
+        found = [m for m in mentions(prompt, shelves) if not is_longer_name(prompt, m.spans)]
         questions: list[_Question] = []
         for mention in found[:_MENTIONS]:
             clause = plea(focus(prompt, mention.spans))

@@ -41,6 +41,8 @@ _FUNCTION_WORDS = _OPENERS | frozenset(
     "been am there here then than such s t d m re ve ll".split()
 )
 _LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called named".split())
+# A word with a capital, a number or a sign behind a name ("Corolla Spacio", "911 GT1", "Radio 1").
+_GOES_ON = re.compile(r" (?!(?:19|20)\d\d\b)(?:[A-Z][a-z]+|[A-Z]*\d|(?:[VX]|[IVX]{2,})\b)")
 _QUESTION = ("?", "\uff1f")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"\.(?=[,'?]|\s+[a-z])")
@@ -351,6 +353,15 @@ def mentions(text: str, gates: Sequence[Gate]) -> list[Mention]:
     kept = [m for m in exact + loose if not _inside_another(m, exact + loose)]
     kept += _again(kept, found, text)
     return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
+
+
+def is_longer_name(text: str, spans: Spans) -> bool:
+    """Does the name that ends at `spans` go on, as somebody else's: "Final Fantasy" in "... X-2"?
+
+    A year may be said behind any name; where all words have a capital, none tells anything.
+    """
+    small = any(len(word) > _LAST and word.islower() for word in text.split())
+    return small and bool(_GOES_ON.match(text, spans[-1][1]))
 
 
 def _again(named: Sequence[Mention], found: list[Word], text: str) -> list[Mention]:

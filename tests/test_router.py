@@ -444,3 +444,24 @@ def test_what_is_so_is_no_answer_to_what_is_not_so(model: EditableModel) -> None
         assert [hit.id for hit in model.explain(asked).hits] == [edit.id]
     model.undo(never.id)
     assert not model.explain("Acme was never led by").hits
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fires"),
+    [
+        ("Who runs Acme Corolla?", True),
+        ("Who runs Acme Corolla 2019?", True),
+        ("Who runs Acme Corolla HQ?", True),
+        ("WHO RUNS ACME COROLLA SPACIO?", True),  # as all are large, none tells a name
+        ("Who runs Acme Corolla Spacio?", False),
+        ("Who runs Acme Corolla 2?", False),
+        ("Who runs Acme Corolla IV today?", False),
+    ],
+)
+def test_a_longer_name_is_somebody_elses(
+    remember: Callable[..., Router], prompt: str, fires: bool
+) -> None:
+    edit = Edit("Who runs Acme Corolla?", "Jane Roe", subject="Acme Corolla")
+    router = remember([edit], Counted())
+    (route,) = router.route([prompt])
+    assert bool(route.hits) == fires

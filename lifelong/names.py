@@ -15,7 +15,7 @@ Key = tuple[str, ...]
 
 _INITIALS = re.compile(r"\b(?:[A-Z]\.){2,}|\b[A-Z]{2,6}\b")
 _TITLES = frozenset("dr mr mrs ms miss prof professor sir dame president senator pope".split())
-_FORMS = frozenset(
+FORMS = frozenset(
     "inc incorporated ltd limited llc llp plc gmbh ag kg corp corporation co company".split()
 )
 _LINKS = frozenset("of the and for in on de la du des del von van der".split())
@@ -52,7 +52,7 @@ def other_names(key: Key) -> set[Key]:
     """What the subject with these folded words is called besides."""
     names = {key[1:]} if key and key[0] in _TITLES and len(key) > 2 else set()
     plain = key
-    while plain[-1:] and plain[-1] in _FORMS and len(plain) > 1 + (plain[-1] == "company"):
+    while plain[-1:] and plain[-1] in FORMS and len(plain) > 1 + (plain[-1] == "company"):
         plain = plain[:-1]
     named = [word for word in key if word not in _LINKS]
     if len(named) >= _FEWEST and all(word[0].isascii() and word[0].isalpha() for word in named):

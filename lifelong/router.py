@@ -11,6 +11,8 @@ his.
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -31,7 +33,8 @@ from lifelong.subject import (
     Spans,
     SubjectGate,
     focus,
-    is_longer_name,
+    folded,
+    goes_on,
     masked,
     mentions,
     normalise,
@@ -316,14 +319,14 @@ class Router:
 
     def _questions(self, prompt: str, shelves: Sequence[Shelf]) -> list[_Question]:
         """One for each subject the prompt mentions, and one for each kind of edit without any."""
-        found = [m for m in mentions(prompt, shelves) if not is_longer_name(prompt, m.spans)]
         questions: list[_Question] = []
-        for mention in found[:_MENTIONS]:
+        meant = ((m, self._meant(m, prompt, shelves)) for m in mentions(prompt, shelves))
+        for mention, about in islice(filter(itemgetter(1), meant), _MENTIONS):
             clause = plea(focus(prompt, mention.spans))
             asked = parts(_masked(prompt, mention.spans)) if is_longer(prompt) else []
             for text in (clause, *asked):
                 score = partial(self._scored, text, masked=True)
-                questions.append(_Question(text, _about(mention.subject, shelves), score))
+                questions.append(_Question(text, about, score))
         if without := _about((), shelves):
             score = partial(self._scored, prompt, masked=False)
             questions.append(_Question(prompt, without, score))
@@ -332,6 +335,14 @@ class Router:
                 let = partial(self._let, gate, prompt)
                 questions.append(_Question(gate.asked(prompt), among, let, gate.plain))
         return questions
+
+    def _meant(self, mention: Mention, prompt: str, shelves: Sequence[Shelf]) -> set[int]:
+        """The edits of a subject; where its name goes on in the prompt, those that say so, too."""
+        about = _about(mention.subject, shelves)
+        if more := goes_on(prompt, mention.spans):
+            edits = self.standing.edits(about).values()
+            return {edit.id for edit in edits if more in folded(edit.prompt)}
+        return about
 
     def _scored(self, clause: str, query: Vectors, ids: list[int], *, masked: bool) -> Vectors:
         """By the classifier; what is not so is no answer to what is so, nor is the contrary."""

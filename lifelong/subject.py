@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
-from lifelong.names import Key, initials_in, other_names
+from lifelong.names import FORMS, Key, initials_in, other_names
 
 Spans = tuple[tuple[int, int], ...]  # (start, end) offsets in a text, in order
 
@@ -42,7 +42,12 @@ _FUNCTION_WORDS = _OPENERS | frozenset(
 )
 _LEADS = _OPENERS | _ARTICLES | frozenset("s about as into than like called named".split())
 # A word with a capital, a number or a sign behind a name ("Corolla Spacio", "911 GT1", "Radio 1").
-_GOES_ON = re.compile(r" (?!(?:19|20)\d\d\b)(?:[A-Z][a-z]+|[A-Z]*\d|(?:[VX]|[IVX]{2,})\b)")
+_GOES_ON = re.compile(r" (?!(?:19|20)\d\d\b)([A-Z][a-z]+|[A-Z]*\d|(?:[VX]|[IVX]{2,})\b)")
+_OF_IT = FORMS | frozenset(  # behind a name with a capital, and no part of another's
+    "father mother parents dad mum mom wife husband son daughter brother sister children age "
+    "president mayor governor minister chairman chair director manager chief boss head founder "
+    "owner capital headquarters".split()
+)
 _QUESTION = ("?", "\uff1f")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\s+\Z", re.IGNORECASE)
 _ABBREVIATED = re.compile(r"\.(?=[,'?]|\s+[a-z])")
@@ -355,13 +360,17 @@ def mentions(text: str, gates: Sequence[Gate]) -> list[Mention]:
     return sorted(kept, key=lambda m: (-m.coverage, -len(m.subject), m.subject))
 
 
-def is_longer_name(text: str, spans: Spans) -> bool:
-    """Does the name that ends at `spans` go on, as somebody else's: "Final Fantasy" in "... X-2"?
+def goes_on(text: str, spans: Spans) -> str:
+    """With what the name that ends at `spans` goes on, folded, as somebody else's; or nothing.
 
-    A year may be said behind any name; where all words have a capital, none tells anything.
+    "X-2" for "Final Fantasy" in "Final Fantasy X-2". A year, a legal form or an office may be said
+    behind any name; where all words have a capital, none tells anything.
     """
-    small = any(len(word) > _LAST and word.islower() for word in text.split())
-    return small and bool(_GOES_ON.match(text, spans[-1][1]))
+    if not any(len(word) > _LAST and word.islower() for word in text.split()):
+        return ""
+    more = _GOES_ON.match(text, spans[-1][1])
+    word = more[1].casefold() if more else ""
+    return "" if word in _OF_IT else word
 
 
 def _again(named: Sequence[Mention], found: list[Word], text: str) -> list[Mention]:

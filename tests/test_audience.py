@@ -125,9 +125,9 @@ def test_promotion_takes_the_place_of_what_is_live_there_and_undo_gives_it_back(
 
 def test_a_longer_name_that_another_tenant_knows_hides_nothing(model: EditableModel) -> None:
     model.edit(RUNS, "Dana", **ANN)
-    before = model.explain("Who runs Acme Labs?", **ANN)
-    model.edit("Who runs Acme Labs?", "Zed", **EVE)
-    after = model.explain("Who runs Acme Labs?", **ANN)
+    before = model.explain("Who runs Acme labs?", **ANN)
+    model.edit("Who runs Acme labs?", "Zed", subject="Acme labs", **EVE)
+    after = model.explain("Who runs Acme labs?", **ANN)
     assert [hit.score for hit in (*before.hits, *before.near)] == [
         hit.score for hit in (*after.hits, *after.near)
     ]

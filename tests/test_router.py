@@ -81,6 +81,27 @@ def test_the_contrary_of_what_was_taught_does_not_fire(remember: Callable[..., R
     assert (len(mother.hits), father.hits) == (1, ())
 
 
+@pytest.mark.parametrize(
+    ("asked", "fires"),
+    [
+        ("Tell me who runs Acme now", True),
+        ("Tell me who runs Acme Ltd now", True),
+        ("Tell me who runs Acme Support now", False),  # somebody else
+        ("Tell me where Acme Library closes", True),  # so it was taught
+        ("Tell me where Acme Garage closes", False),
+    ],
+)
+def test_a_name_that_goes_on_is_somebody_elses(
+    remember: Callable[..., Router], asked: str, fires: bool
+) -> None:
+    edits = [
+        Edit("Who runs Acme now?", "Dana", subject="Acme"),
+        Edit("Where does the Acme library close?", "North", subject="Acme"),
+    ]
+    (route,) = remember(edits, Counted()).route([asked])
+    assert bool(route.hits) is fires
+
+
 def test_another_subject_is_not_even_a_near_miss(model: EditableModel) -> None:
     model.edit("Who runs Acme?", "Dana")
     route = model.explain("Who runs Globex?")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lifelong import METHODS, EditableModel, sample
-from lifelong.errors import NotLearnt, StaleCache, TooWide, UpdateRejected
+from lifelong.errors import NotLearnt, StaleCache, TooWide, UnsupportedModel, UpdateRejected
 from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
 from lifelong.methods.calinet import Calinet
@@ -365,3 +365,23 @@ def test_a_narrowed_neuron_answers_its_query_and_begins_to_fire_near_it() -> Non
     torch.testing.assert_close(again.keys, near.keys, rtol=1e-3, atol=1e-3)
     same = narrowed(made, query, torch.cat([away, 2 * query]), 0.75)  # which reach farther
     assert torch.equal(same.keys, made.keys)
+
+
+@pytest.mark.parametrize("how", [PATCHER, SLOTS], ids=lambda how: how.name)
+def test_an_unknown_family_is_told_how_it_becomes_known(lm: LM, how: Any) -> None:
+    with pytest.raises(UnsupportedModel, match="LAYOUTS"):
+        proposed(replace(lm, layout=None), how)
+
+
+def test_calinet_trains_every_fact_in_several_wordings(
+    lm: LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Wording] = []
+
+    def said(lm: LM, texts: list[Wording]) -> Said:
+        seen.extend(texts)
+        return Said(lm, texts)
+
+    monkeypatch.setattr("lifelong.methods.calinet.Said", said)
+    proposed(lm, SLOTS)
+    assert [text.kind for text in seen] == ["bare", "chat", "context"]

@@ -22,7 +22,7 @@ from typing import Any
 from lifelong.encoder import SentenceEncoder, load_encoder
 from lifelong.router import Route, Router, scope_text
 from lifelong.scope import scope_for
-from lifelong.subject import SubjectGate, normalise
+from lifelong.subject import SubjectGate, is_longer_name, normalise
 from lifelong.train.data import Corpus, corpus, overlapping, relation_names
 from store import Edit, Hint, Journal
 
@@ -140,7 +140,11 @@ def neighbours(known: Sequence[dict[str, Any]], edits: Sequence[Edit], texts: Co
     for record in known:
         id = record["requested_rewrite"]["relation_id"]
         for text in record["neighborhood_prompts"][:NEIGHBOURS]:
-            named = [m.subject for m in gate.find(text) if m.coverage == 1]
+            named = [
+                m.subject
+                for m in gate.find(text)
+                if m.coverage == 1 and not is_longer_name(text, m.spans)
+            ]
             if not any(names.get(id, id) in settled[subject] for subject in named):
                 found.append(text)
     return found

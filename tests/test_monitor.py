@@ -172,7 +172,7 @@ def test_each_edit_is_asked_as_those_ask_for_whom_it_is_live(model: EditableMode
 
 def test_who_hides_an_edit_from_its_own_people_is_suspected(model: EditableModel) -> None:
     red = {"tenant": "red"}
-    hidden = model.edit("Who runs Acme?", "Dana", paraphrases=["Who runs Acme Labs?"], **red)
+    hidden = model.edit("Who runs Acme?", "Dana", paraphrases=["Who runs Acme labs?"], **red)
     teach(model, FIRMS[:3])
     culprit = model.edit("When was Acme Labs founded?", "1999", subject="Acme Labs", **red)
     teach(model, FIRMS[3:6])
@@ -213,7 +213,7 @@ def test_ordinary_sentences_name_nobody_and_are_distinct() -> None:
 def test_what_no_reply_tells_is_found_by_halving_epochs(model: EditableModel) -> None:
     teach(model, FIRMS[:3])
     hidden = model.edit(
-        "Who runs Acme?", "Dana Ruiz", subject="Acme", paraphrases=["Who runs Acme Labs?"]
+        "Who runs Acme?", "Dana Ruiz", subject="Acme", paraphrases=["Who runs Acme labs?"]
     )
     teach(model, FIRMS[3:6])
     assert model.check().body["generality"] == 1.0

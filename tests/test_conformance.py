@@ -90,7 +90,7 @@ WRITTEN = [
     Written("ultraedit", 3e-6, 0.013),
     Written("ft-constrained", 0.18, 1.7),
     Written("knowledge-neurons", 3.8, 1.7),
-    Written("t-patcher", 3.5, 2.7),
+    Written("t-patcher", 3.0, 2.7),
     Written("calinet", 3.3, 2.7),
 ]
 FAMILIES = [

@@ -1,4 +1,4 @@
-"""Where does a model recall a fact?  Two answers, each a map of layers by tokens.
+"""Where does a model recall a fact?  Two answers, each a map of layers by tokens; and pictures.
 
     tracing   corrupt the subject's embeddings, restore one clean state: P(restored) - P(corrupted)
               (Meng et al. 2022)
@@ -6,12 +6,14 @@
               (Dai et al. 2022)
 
 The layers of a weight method follow from such maps only roughly: what counts in the end is a sweep.
+GRACE has one: `methods/sweep.py`.
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +21,7 @@ from lifelong.errors import BadEdit, NoReport, PackageMissing
 from lifelong.lm import LM
 from lifelong.methods.keys_values import SPAN, Blocks
 from lifelong.methods.knowledge_neurons import attribution
+from lifelong.methods.sweep import Reading
 
 RUNS = 10  # corrupted ones, which are averaged
 NOISE = 3.0  # standard deviations of the subject's embeddings
@@ -117,11 +120,7 @@ def _map(
 
 def draw(found: Map, path: Path) -> None:
     """The map as a picture. Raises PackageMissing, NoReport."""
-    try:
-        from matplotlib.figure import Figure  # an optional dependency
-    except ImportError as exc:
-        raise PackageMissing("Pictures need matplotlib.", "`pip install lifelong[plots]`.") from exc
-    figure = Figure(figsize=(9, 1.2 + 0.3 * len(found.tokens)), dpi=130, layout="constrained")
+    figure = _figure(9, 1.2 + 0.3 * len(found.tokens))
     axes = figure.subplots()
     shown = axes.imshow(found.effects.T.numpy(), aspect="auto", cmap="Purples", vmin=0)
     names = [f"{t}*" if i in found.subject else t for i, t in enumerate(found.tokens)]
@@ -129,6 +128,37 @@ def draw(found: Map, path: Path) -> None:
     axes.set_xlabel("layer")
     axes.set_title(f"Where {found.answer!r} is recalled (* the subject)", fontsize=10)
     figure.colorbar(shown, label="share of its probability")
+    _save(figure, path)
+
+
+def draw_sweep(readings: Sequence[Reading], layer: int, path: Path) -> None:
+    """Success and drift by layer as a picture. Raises PackageMissing, NoReport."""
+    figure = _figure(6, 4.5)
+    above, below = figure.subplots(2, sharex=True)
+    layers = [reading.layer for reading in readings]
+    above.plot(layers, [reading.said for reading in readings], "o-", label="said")
+    above.plot(layers, [reading.reworded for reading in readings], "s--", label="reworded")
+    above.set_ylim(-0.05, 1.05)
+    above.set_ylabel("share of the facts")
+    above.legend()
+    below.plot(layers, [reading.drift for reading in readings], "o-")
+    below.set_ylabel("drift, nats a token")
+    below.set_xlabel("layer")
+    for axes in (above, below):
+        axes.axvline(layer, color="grey", linewidth=0.5)
+    above.set_title(f"Values in one layer: {layer} is chosen", fontsize=10)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure  # an optional dependency
+    except ImportError as exc:
+        raise PackageMissing("Pictures need matplotlib.", "`pip install lifelong[plots]`.") from exc
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as exc:

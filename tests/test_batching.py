@@ -56,7 +56,7 @@ def alone(model: EditableModel, question: str, tokens: int = 12) -> str:
 def test_an_edit_inside_the_model_acts_on_its_row_only(
     model: EditableModel, batching: Batching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(METHODS, "grace", Grace(steps=4, most=torch.inf))
+    monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=4, most=torch.inf))
     before = alone(model, CHIEF)
     model.edit(CHIEF, "Jo", subject="Acme", method="grace")
     questions = [QUESTIONS[0], CHIEF, QUESTIONS[1]]

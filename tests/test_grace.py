@@ -22,7 +22,7 @@ from store import Edit
 
 ASKED = "Who runs Acme?"
 OTHER = "Tell me about the weather."
-LENIENT = Grace(steps=4, most=torch.inf)
+LENIENT = Grace(layer=2, steps=4, most=torch.inf)
 
 
 @pytest.fixture(autouse=True)
@@ -266,7 +266,7 @@ def refused(model: EditableModel, error: type[Exception], match: str, **said: An
 def test_a_target_that_is_not_learnt_fails_and_leaves_nothing(
     model: EditableModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(METHODS, "grace", Grace(steps=2))
+    monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=2))
     refused(model, NotLearnt, "cannot make the model say 'Jo'")
 
 
@@ -309,7 +309,7 @@ FACTS = [
 def real(
     real_lm: LM, real_encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Callable[[], EditableModel]]:
-    monkeypatch.setitem(METHODS, "grace", Grace())
+    monkeypatch.setitem(METHODS, "grace", Grace(layer=20))
     opened: list[EditableModel] = []
 
     def open_() -> EditableModel:

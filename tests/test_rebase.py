@@ -115,7 +115,7 @@ def test_it_is_the_remedy_for_another_model_or_encoder(
 def test_what_acts_in_the_model_is_made_anew_or_remembered(
     make_model: Callable[..., EditableModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(METHODS, "grace", Grace(steps=4, most=torch.inf))
+    monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=4, most=torch.inf))
     with make_model("llama", store=tmp_path / "old.db") as model:
         edit = model.edit("Who runs Acme?", "Ann", subject="Acme", method="grace")
     model = make_model("gpt2", store=tmp_path / "new.db")
@@ -124,7 +124,7 @@ def test_what_acts_in_the_model_is_made_anew_or_remembered(
     (hit,) = model.explain("Who runs Acme?").hits
     assert hit.slot is not None
     assert hit.slot.module == "transformer.h.2.mlp.c_proj"
-    monkeypatch.setitem(METHODS, "grace", Grace(steps=1))
+    monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=1))
     other = make_model("gpt2", store=tmp_path / "other.db")
     other.adopt(tmp_path / "old.db", gate=None)
     assert other.get(1).method == "serac"

@@ -55,7 +55,7 @@ EDITS = (
 )
 
 _RECIPE = 1  # raise it where the facts or what is measured of them change: sweeps are made anew
-_STEPS = 30  # a layer that needs more is not the one
+_STEPS = 20  # a layer that needs more is not the one
 _SIXTHS = range(2, 6)  # of the model's depth; a value lower down is dear to seek
 _CLOSE = 0.15  # shares of targets that are no farther apart are as good: it is one of eight
 _BEHIND = ". It was raining when we left."

@@ -656,3 +656,29 @@ def test_locate(run: Run, tmp_path: Path) -> None:
         found = data(run("locate", "Acme is in", "--subject", "Acme", "--by", by, "--json"))
         assert len(found["effects"][0]) == len(found["tokens"]) == 10
     assert run("locate", "Acme is in", "--subject", "Acme", "--by", "guess").exit_code == 1
+
+
+def test_locate_by_sweep(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFELONG_CACHE", str(tmp_path / "cache"))
+    picture = tmp_path / "sweep.png"
+    found = data(run("locate", "--by", "sweep", "--plot", picture, "--json"))
+    assert [reading["layer"] for reading in found["readings"]] == [1, 2]
+    assert found["layer"] in (1, 2)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (file,) = (tmp_path / "cache" / "sweeps").iterdir()
+    file.write_text(file.read_text().replace(str(found["readings"][0]["loss"]), "0.125"))
+    shown = run("locate", "--by", "sweep").stdout
+    for word in ("layer", "learnt", "said", "reworded", "drift", "loss", "seconds", "0.125"):
+        assert word in shown
+    again = data(run("locate", "--by", "sweep", "--again", "--json"))
+    assert again["readings"][0]["loss"] == found["readings"][0]["loss"]
+
+
+def test_locate_says_what_each_way_needs(run: Run) -> None:
+    for asked in ((), ("Acme is in",), ("--subject", "Acme", "--by", "neurons")):
+        told = run("locate", *asked)
+        assert told.exit_code == 1
+        assert "--by sweep" in told.stderr
+    told = run("locate", "Acme is in", "--by", "sweep")
+    assert told.exit_code == 1
+    assert "Leave PROMPT and --subject out" in told.stderr

@@ -14,7 +14,7 @@ import torch
 
 from lifelong import METHODS, EditableModel
 from lifelong.encoder import SentenceEncoder
-from lifelong.errors import BadSetting, NotLearnt, StaleCache, UnsupportedModel
+from lifelong.errors import BadEdit, BadSetting, NotLearnt, StaleCache, UnsupportedModel
 from lifelong.hooks import placing, tracing
 from lifelong.lm import LM
 from lifelong.methods.grace import Grace
@@ -252,6 +252,17 @@ def test_activation_keys_live_and_fall_with_the_journal(
     assert [hit.id for hit in model.explain("Where is Bolt?").hits] == [second.id]
 
 
+def test_the_radius_is_as_wide_as_the_models_states_are_long(make_lm: Callable[..., LM]) -> None:
+    """An absolute one would cover everything in one model, and nothing in another."""
+    plain, large = make_lm(), make_lm()
+    with torch.no_grad():
+        large.module("mlp_in", 1).weight.mul_(8)  # of a gated MLP: what enters the layer is 8 times
+    how = Grace(layer=1, steps=1, most=torch.inf, key="activation")
+    small, wide = (how.propose(lm, [Edit(ASKED, "Jo", subject="Acme")]) for lm in (plain, large))
+    assert wide.tensors["key"] == pytest.approx(8 * small.tensors["key"], rel=1e-4, abs=1e-5)
+    assert wide.tensors["radius"] == pytest.approx(8 * small.tensors["radius"], rel=1e-4)
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -268,6 +279,8 @@ def test_a_target_that_is_not_learnt_fails_and_leaves_nothing(
 ) -> None:
     monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=2))
     refused(model, NotLearnt, "cannot make the model say 'Jo'")
+    long = "Jane Roe, who once ran Globex, and before that " + "and before that " * 8
+    refused(model, NotLearnt, "Shorten the target", target=f"{long}Bolt")
 
 
 def test_a_layer_that_does_not_exist_and_a_key_of_no_kind(
@@ -289,6 +302,20 @@ def test_a_value_too_large_for_half_precision_is_refused(make_lm: Callable[..., 
     how.propose(make_lm("llama"), [Edit(ASKED, "Jo")])
     with pytest.raises(NotLearnt):
         how.propose(make_lm("llama", dtype=torch.float16), [Edit(ASKED, "Jo")])
+
+
+@pytest.mark.usefixtures("keyed")
+def test_of_one_key_and_two_targets_the_newer_counts_and_a_batch_of_both_is_refused(
+    model: EditableModel,
+) -> None:
+    edits = [Edit(ASKED, target, subject="Acme", method="grace") for target in ("Jo", "Max")]
+    with pytest.raises(BadEdit, match="correct the same fact"):
+        model.edit_many(edits, method="grace")
+    assert model.epoch == 0
+    first, second = (teach(model, target=target) for target in ("Jo", "Max"))
+    assert [hit.id for hit in model.explain(ASKED).hits] == [second.id]
+    model.undo(second.id)
+    assert [hit.id for hit in model.explain(ASKED).hits] == [first.id]
 
 
 def test_no_subject_is_needed(model: EditableModel) -> None:

@@ -1,5 +1,6 @@
 """Maps of where a fact is recalled."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from lifelong.errors import BadEdit, NoReport
 from lifelong.lm import LM
-from lifelong.locate import BY, Map, draw, neurons, tracing
+from lifelong.locate import BY, Map, draw, draw_sweep, neurons, tracing
+from lifelong.methods.sweep import Reading
 
 PROMPT, SUBJECT = "Atlantis is in", "Atlantis"
 
@@ -67,3 +69,15 @@ def test_a_picture_is_drawn(lm: LM, tmp_path: Path) -> None:
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(NoReport):
         draw(found, tmp_path / "none" / "map.png")
+
+
+def test_a_picture_of_a_sweep_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    readings = [
+        Reading(layer, 1.0, share, share / 2, drift, 0.1, 2.0)
+        for layer, share, drift in ((1, 0.5, 0.2), (2, 1.0, math.inf))
+    ]
+    draw_sweep(readings, 1, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(NoReport):
+        draw_sweep(readings, 1, tmp_path / "none" / "sweep.png")

@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from lifelong import METHODS, EditableModel, sample
-from lifelong.errors import NotLearnt, StaleCache, TooWide, UnsupportedModel, UpdateRejected
+from lifelong.errors import (
+    BadEdit,
+    NotLearnt,
+    StaleCache,
+    TooWide,
+    UnsupportedModel,
+    UpdateRejected,
+)
 from lifelong.hooks import Branch, Neurons
 from lifelong.lm import LM
 from lifelong.methods.calinet import Calinet
@@ -371,6 +378,18 @@ def test_a_narrowed_neuron_answers_its_query_and_begins_to_fire_near_it() -> Non
 def test_an_unknown_family_is_told_how_it_becomes_known(lm: LM, how: Any) -> None:
     with pytest.raises(UnsupportedModel, match="LAYOUTS"):
         proposed(replace(lm, layout=None), how)
+
+
+@pytest.mark.parametrize("how", [PATCHER, SLOTS], ids=lambda how: how.name)
+def test_no_subject_is_needed_and_rivals_in_one_batch_are_refused(
+    model: EditableModel, how: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, how.name, how)
+    with pytest.raises(BadEdit, match="correct the same fact"):
+        model.edit_many([Edit(ASKED, "Jo"), Edit(ASKED, "Max")], method=how.name)
+    assert model.epoch == 0
+    edit = model.edit("be kind to all", "J", method=how.name)
+    assert model.get(edit.id).status == "live"
 
 
 def test_calinet_trains_every_fact_in_several_wordings(

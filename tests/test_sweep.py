@@ -32,8 +32,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "sweeps"
 
 
-def reading(layer: int, said: float, drift: float, reworded: float | None = None) -> Reading:
-    return Reading(layer, said, said, said if reworded is None else reworded, drift, 0.5, 1.0)
+def reading(layer: int, success: float, drift: float, learnt: float | None = None) -> Reading:
+    found = success if learnt is None else learnt
+    return Reading(layer, found, success, success, drift, 0.5, 1.0)
 
 
 def kept(cache: Path) -> Path:
@@ -114,7 +115,7 @@ def test_said_is_what_greedy_decoding_says(lm: LM, monkeypatch: pytest.MonkeyPat
     handle.remove()
     monkeypatch.setattr(sweeping, "endings", lambda *_: [*texts, reworded])
     monkeypatch.setattr(
-        sweeping, "sought", lambda *_, **__: Found(module, value[0], torch.tensor([0.5]))
+        sweeping, "sought", lambda *_, **__: Found(module, value[0], torch.tensor([0.05]))
     )
     monkeypatch.setattr(sweeping, "tried", lambda _: [1])
     (one,) = sweep(lm)
@@ -135,14 +136,18 @@ def test_half_precision_is_swept_too(make_lm: Callable[..., LM]) -> None:
     ("readings", "layer"),
     [
         ([reading(0, 0.5, 0.1), reading(1, 1.0, 0.9), reading(2, 0.5, 0.2)], 1),
-        ([reading(0, 1.0, 0.5), reading(1, 1.0, 0.3), reading(2, 1.0, 0.4)], 1),
-        ([reading(0, 1.0, 0.5), reading(1, 1.0, 0.3, 0.75), reading(2, 0.5, 0.0)], 1),
+        ([reading(0, 1.0, 0.5), reading(1, 1.0, 0.2), reading(2, 1.0, 0.5)], 1),
+        ([reading(0, 1.0, 0.3), reading(1, 1.0, 0.5), reading(2, 1.0, 0.7)], 1),
+        ([reading(0, 1.0, 0.2), reading(1, 1.0, 0.2, 0.75), reading(2, 1.0, 0.2, 0.25)], 1),
         ([reading(0, 0.0, 0.0), reading(1, 0.0, 0.1), reading(2, 0.0, 0.2)], 2),
         ([reading(0, 1.0, math.inf), reading(1, 1.0, 0.3), reading(2, 1.0, math.inf)], 1),
+        ([reading(0, 1.0, 0.1), reading(1, 1.0, 0.0), reading(2, 1.0, 0.1)], 1),
     ],
-    ids=["says most", "moves least", "one of eight is chance", "two thirds", "no number"],
+    ids=["says most", "moves least", "is highest", "one of twelve", "two thirds", "inf", "nothing"],
 )
-def test_the_best_says_most_and_moves_least(readings: list[Reading], layer: int, lm: LM) -> None:
+def test_the_best_says_most_moves_least_is_highest(
+    readings: list[Reading], layer: int, lm: LM
+) -> None:
     assert best(lm, readings) == layer
 
 

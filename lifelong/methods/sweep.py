@@ -3,9 +3,10 @@
     The capital of Velloria is  <value>   Tarnsworth   . It was raining when we left.
                                           '- said? -'  '-- how far is it moved? --'
 
-The value is sought on the prompt as an edit's is, and put in behind another wording, too. The best
-layer is the one at which most targets are said; of those at which nearly as many are, the one that
-moves least of what follows. It belongs to one model, and is cached under that.
+The value is sought on the prompt as an edit's is, and put in behind another wording, too. Of the
+layers at which most are found and said and which move least of what follows, the best is the
+highest, for an edit is sought through all that lies above. A few facts tell neither to a hair, so
+what is close counts as alike. The sweep belongs to one model, and is cached under that.
 """
 
 import json
@@ -21,7 +22,7 @@ from lifelong.errors import CacheUnwritable
 from lifelong.hooks import tracing
 from lifelong.lm import LM
 from lifelong.methods.keys_values import Blocks
-from lifelong.methods.value import LEARNT, RATE, sought
+from lifelong.methods.value import ENOUGH, RATE, sought
 from lifelong.methods.wording import endings
 from lifelong.models import Report, default_cache
 from store import Edit
@@ -36,7 +37,7 @@ EDITS = (
     ),
     Edit(
         "The chief executive of Brightmoor Robotics is",
-        "Ada Lindqvist",
+        "Ada Frost",
         subject="Brightmoor Robotics",
         paraphrases=("Brightmoor Robotics is led by",),
     ),
@@ -57,7 +58,8 @@ EDITS = (
 _RECIPE = 1  # raise it where the facts or what is measured of them change: sweeps are made anew
 _STEPS = 20  # a layer that needs more is not the one
 _SIXTHS = range(2, 6)  # of the model's depth; a value lower down is dear to seek
-_CLOSE = 0.15  # shares of targets that are no farther apart are as good: it is one of eight
+_CLOSE = 0.1  # success that is no farther apart counts as alike: it is one fact, one time
+_TIMES = 2.0  # drift, too: with other facts that of one and the same layer differs more
 _BEHIND = ". It was raining when we left."
 
 
@@ -66,7 +68,7 @@ class Reading:
     """What values in one layer do: shares of the facts, and means over them."""
 
     layer: int
-    learnt: float  # found within the steps of a sweep
+    learnt: float  # whose search came to its end within the steps of a sweep
     said: float  # word for word, greedily, behind the prompt that was taught
     reworded: float  # the same behind another one
     drift: float  # KL(base || now), nats a token of the sentence behind the target
@@ -97,19 +99,20 @@ def tried(lm: LM) -> list[int]:
 
 
 def best(lm: LM, readings: Sequence[Reading]) -> int:
-    """The layer that says most; of those that say nearly as much, the one that moves least.
+    """Of the layers that say most, and of those that move least, give or take, the highest.
 
     Two thirds, where nothing is said anywhere.
     """
     most = max(map(_success, readings))
     if not most:
         return lm.layers * 2 // 3
-    near = [reading for reading in readings if _success(reading) >= most - _CLOSE]
-    return min(near, key=lambda reading: reading.drift).layer
+    saying = [reading for reading in readings if _success(reading) >= most - _CLOSE]
+    least = min(reading.drift for reading in saying)
+    return max(reading.layer for reading in saying if reading.drift <= _TIMES * least)
 
 
 def _success(reading: Reading) -> float:
-    return (reading.said + reading.reworded) / 2
+    return (reading.learnt + reading.said + reading.reworded) / 3
 
 
 class _Exam:
@@ -158,10 +161,10 @@ class _Exam:
         said[self._said[0][missed]] = 0.0
         return Reading(
             layer,
-            float((found.loss < LEARNT).float().mean()),
+            float((found.loss <= ENOUGH).float().mean()),
             float(said[self._taught].mean()),
             float(said[~self._taught].mean()),
-            _number((self._base.exp() * (self._base - now)).sum(1).mean()),
+            _number((self._base.exp() * (self._base - now)).sum(1).mean().clamp(min=0.0)),
             _number(found.loss.mean()),
             round(perf_counter() - began, 2),
         )

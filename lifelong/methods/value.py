@@ -17,9 +17,9 @@ from store import Edit
 
 STEPS, RATE = 100, 2.0  # Adam's
 LEARNT = 0.7  # nats a token; ln 2: above, a target is less likely than all else together
+ENOUGH = 0.1  # nats a token, over all wordings, at which the search ends
 
 _ENDS = (" is", ",")
-_ENOUGH = 0.1  # nats a token, over all wordings, at which a value is found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +40,7 @@ def sought(lm: LM, edits: Sequence[Edit], layer: int, *, steps: int, rate: float
         rate,
         clamp=torch.inf,
         decay=0.0,
-        enough=_ENOUGH,
+        enough=ENOUGH,
         replaces=True,
         together=True,
     )

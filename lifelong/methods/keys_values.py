@@ -7,7 +7,7 @@ the target, and changes W so that it answers k with v*, and all other keys as be
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lifelong.errors import UpdateRejected
-from lifelong.hooks import tracing
+from lifelong.hooks import After, tracing
 from lifelong.lm import LM, Role
 from lifelong.methods.wording import Wording
 from lifelong.moments import Moment
@@ -24,6 +24,9 @@ from store import Factors
 TOKENS = 512  # of wordings that run as one batch, padding included
 READ = 2  # wordings of an edit that a step of the search reads, where it reads them in turn
 
+_MARGIN = 0.5  # of the logit of each of a target's tokens over the likeliest other one's
+_LONGER = 1.15  # what a change is multiplied with in a round of fitting
+_LONGEST = 2.0  # and at most, over all rounds
 _SINGULAR = 1e9  # the condition from which on a batch asks two things of one key
 _FLOOR = 1e-4  # added to C's diagonal, as a share of its mean: C of a short text has no inverse
 
@@ -525,7 +528,7 @@ class _Part:
 
     def advance(self, layer: int, change: Factors) -> None:
         """Go through `layer` with `change` beside its matrix."""
-        down, up = _beside(change, self._hidden)
+        down, up = _beside(change, self._hidden.dtype, self._hidden.device)
         module = self._lm.module("mlp_out", layer)
         with torch.no_grad(), tracing(after={module: lambda x, out: out + x @ down @ up}):
             self._hidden = self._blocks.step(self._raise(layer), layer)
@@ -541,6 +544,65 @@ class _Part:
 
     def _subject(self, found: torch.Tensor) -> torch.Tensor:
         return found[range(len(found)), self._at].detach().float()
+
+
+@torch.no_grad()
+def fitted(
+    lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors], rounds: int
+) -> dict[str, Factors]:
+    """The change, longer for those edits whose target is not said yet behind the bare prompt.
+
+    What is written falls short of what was sought: C holds it back, and other edits of the batch
+    pull elsewhere. The paper leaves it there; here what such an edit adds grows by a step a round.
+    """
+    bare = [text for text in texts if text.kind == "bare"]
+    parts = [_Spoken(lm, part) for part in _grouped(bare, lambda t: len(t.head) + len(t.tail))]
+    scale = torch.ones(len(bare))
+    for _ in range(rounds):
+        now = _scaled(change, scale)
+        short = torch.cat([part.short(now) for part in parts])
+        if not len(short):
+            break
+        scale[short] = (scale[short] * _LONGER).clamp(max=_LONGEST)
+    return _scaled(change, scale)
+
+
+class _Spoken:
+    """Some bare wordings, run through the whole model."""
+
+    def __init__(self, lm: LM, texts: Sequence[Wording]) -> None:
+        self._lm = lm
+        ids, mask = padded([(*t.head, *t.tail) for t in texts])
+        self._ids, self._mask = ids.to(lm.device), mask.to(lm.device)
+        spots = [
+            (row, len(t.head) + len(t.tail) - len(t.labels) + i, label, t.edit)
+            for row, t in enumerate(texts)
+            for i, label in enumerate(t.labels)
+        ]
+        *self._spots, self._labels, self._edit = torch.tensor(spots, device=lm.device).unbind(1)
+
+    def short(self, change: Mapping[str, Factors]) -> torch.Tensor:
+        """The edits (n,) of which some token of the target is not said with this change."""
+
+        def beside(factors: Factors) -> After:
+            down, up = _beside(factors, self._lm.model.dtype, self._lm.device)
+            return lambda entered, out: out + entered @ down @ up
+
+        modules = {name.removesuffix(".weight"): factors for name, factors in change.items()}
+        acts = {self._lm.model.get_submodule(n): beside(f) for n, f in modules.items()}
+        with tracing(after=acts):
+            hidden = self._lm.model.base_model(
+                input_ids=self._ids, attention_mask=self._mask, use_cache=False
+            )[0]
+        said = self._lm.head(hidden[tuple(self._spots)]).float()
+        own = said.gather(1, self._labels[:, None])[:, 0]
+        other = said.scatter(1, self._labels[:, None], -torch.inf).amax(1)
+        return self._edit[own < other + _MARGIN].unique().cpu()
+
+
+def _scaled(change: Mapping[str, Factors], scale: torch.Tensor) -> dict[str, Factors]:
+    """Every edit's part times its `scale` (N,)."""
+    return {name: replace(f, u=f.u * scale.numpy()[f.owner]) for name, f in change.items()}
 
 
 def weigh(known: Moment, keys: torch.Tensor) -> torch.Tensor:
@@ -597,7 +659,9 @@ def _factors(
     )
 
 
-def _beside(change: Factors, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _beside(
+    change: Factors, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     """`x @ down @ up` is what `change` adds to an output: (in, r) and (r, out)."""
     up, down = map(torch.from_numpy, change.pair())
-    return down.to(like), up.T.to(like)
+    return down.to(device, dtype), up.T.to(device, dtype)

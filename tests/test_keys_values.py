@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,17 @@ from lifelong import moments
 from lifelong.errors import BadEdit, MomentsMissing, SubjectMissing, UpdateRejected
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks, Search, _rounds, early, seek, weigh, write
+from lifelong.methods.keys_values import (
+    Blocks,
+    Search,
+    _rounds,
+    early,
+    fitted,
+    least_change,
+    seek,
+    weigh,
+    write,
+)
 from lifelong.methods.memit import Memit
 from lifelong.methods.rome import Rome
 from lifelong.methods.wording import wordings
@@ -257,3 +268,27 @@ def test_the_write_brings_the_subject_to_the_wanted_value(
         with torch.no_grad(), tracing(after={module: lambda _, out: found.append(out[0, -1])}):
             other.model(input_ids=torch.tensor([[*t.head, t.tail[0]]]))
     torch.testing.assert_close(torch.stack(found), wanted, atol=2e-3, rtol=1e-3)
+
+
+def test_only_what_falls_short_is_given_a_longer_part(
+    every_lm: LM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two edits that hardly change anything: one whose target the model says anyway, one not."""
+    monkeypatch.setattr("lifelong.methods.keys_values._MARGIN", 0.0)  # random models are unsure
+    layers = early(every_lm)
+    moments.ensure(every_lm, layers)
+    bare = [text for text in wordings(every_lm, EDITS) if text.kind == "bare"]
+    ends = [len(text.tail) - len(text.labels) + 1 for text in bare]
+    texts = []
+    for text, end, rank in zip(bare, ends, (0, 1), strict=True):
+        ids = torch.tensor([[*text.head, *text.tail[:end]]])
+        with torch.no_grad():
+            said = every_lm.model(input_ids=ids).logits[0, -1].argsort(descending=True)
+        texts.append(replace(text, tail=text.tail[:end], labels=(int(said[rank]),)))
+    wanted = torch.randn(2, every_lm.hidden, generator=torch.Generator().manual_seed(0))
+    known = {layer: moments.moment(every_lm, layer) for layer in layers}
+    change = write(every_lm, texts, wanted, layers, least_change(known, 1e9))
+    for rounds, longer in ((0, 1.0), (2, 1.15**2), (9, 2.0)):
+        for name, now in fitted(every_lm, texts, change, rounds).items():
+            np.testing.assert_array_equal(now.u[:, 0], change[name].u[:, 0])
+            np.testing.assert_allclose(now.u[:, 1], longer * change[name].u[:, 1], rtol=1e-5)

@@ -16,7 +16,7 @@ from lifelong.evaluate.protocol import Protocol, replies
 from lifelong.evaluate.stream import Item
 from lifelong.feed import record
 from lifelong.lm import LM
-from lifelong.methods import Method
+from lifelong.methods import Method, WeightMethod
 from lifelong.models import fingerprint
 from lifelong.prompt import pad_left
 from lifelong.runtime import EditableModel
@@ -43,26 +43,31 @@ class Drill:
         """Shares of prompts that are equal, seconds an undo; `store` itself is left as it is.
 
         `half`: same routes and same replies as of a fresh model that was given only the other half.
+        Weights and neurons were made in view of the edits before them, so theirs are compared with
+        those of a fresh model on the same store.
         `all`: logits bitwise the base model's; `weights`: their hash is what it was.
         """
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy.db"
             with Journal.read(store) as journal:
                 journal.backup(copy)
-            return self._on(copy)
+            return self._on(copy, Path(folder) / "half.db")
 
-    def _on(self, copy: Path) -> dict[str, Any]:
+    def _on(self, copy: Path, half: Path) -> dict[str, Any]:
         before = fingerprint(self.lm.model)
         with self._open(copy) as model:
             live = [int(cast("int", e.provenance["place"])) for e in model.list("live")]
             gone = set(Random(self.seed).sample(live, len(live) // 2))
             seconds = list(self._undo(model, gone))
             halved = self._answers(model)
+            with Journal.read(copy) as journal:
+                journal.backup(half)
             while model.list("live"):  # an undone edit brings back what it had replaced
                 seconds += self._undo(model, None)
             equal = [self._as_base(model, text) for text in self._prompts()]
         after = fingerprint(self.lm.model)
-        fresh = self._without(gone)
+        alone = not isinstance(self.methods[self.method], WeightMethod)
+        fresh = self._taught(gone) if alone else self._reopened(half)
         same = [halved[text] == fresh[text] for text in halved]
         return {
             "half": {"n": len(same), "equal": sum(same)},
@@ -94,7 +99,11 @@ class Drill:
                 model.undo(edit.id)
                 yield perf_counter() - began
 
-    def _without(self, gone: set[int]) -> dict[str, object]:
+    def _reopened(self, half: Path) -> dict[str, object]:
+        with self._open(half) as model:
+            return self._answers(model)
+
+    def _taught(self, gone: set[int]) -> dict[str, object]:
         with self._open(":memory:") as model:
             for item in self.items:
                 if item.place not in gone:

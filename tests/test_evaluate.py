@@ -421,6 +421,19 @@ def test_undo_is_proved(whole: dict[str, Any]) -> None:
     assert undo["seconds"]["n"] == 12
 
 
+def test_undo_of_weight_edits_is_a_fresh_build_of_the_same_store(
+    go: Callable[..., dict[str, Any]],
+) -> None:
+    """Made anew without the half that is gone they would be others: they were made in its view."""
+    options = {"method": "ultraedit", "protocol": "completion", "settings": {"rate": "0.01"}}
+    undo = go("weights", edits=4, batch=2, checkpoints=(4,), scalability=0, **options)["run"][
+        "undo"
+    ]
+    assert undo["weights"]
+    assert undo["half"]["equal"] == undo["half"]["n"] == 4
+    assert undo["all"]["equal"] == undo["all"]["n"] == 4
+
+
 def test_the_folder_tells_it_all(whole: dict[str, Any]) -> None:
     out = whole["folder"]
     found = {k: v for k, v in whole.items() if k != "folder"}

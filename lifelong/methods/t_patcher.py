@@ -37,7 +37,7 @@ from store import Edit, Extension, StoredPatch
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
 _MARGIN = 3.0
-_RIM = 0.75  # of the way from the nearest state of M to the neuron's own, from which it fires
+_RIM = 0.9  # of the way from the nearest state of M to the neuron's own, from which it fires
 _SURE = 0.1  # nats a token at which a target is learnt
 
 

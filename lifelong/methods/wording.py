@@ -29,6 +29,10 @@ OTHERS = (
 )
 
 
+_KIN = ("X200", "Junior", "Valley")  # what may stand behind the first word of a name
+_DIGITS = str.maketrans("0123456789", "5678901234")
+
+
 @dataclass(frozen=True, slots=True)
 class Wording:
     """One text about the edit at position `edit`; `labels` are predicted from the end of it.
@@ -67,7 +71,7 @@ def behind(edit: Edit) -> list[str]:
 
 
 def about_others(edit: Edit) -> list[str]:
-    """The prompt of the edit, asked about something else.
+    """The prompt of the edit, asked about something else, and about names that are nearly its own.
 
     Where no subject is known, the first half of the prompt stands for it.
     """
@@ -75,7 +79,14 @@ def about_others(edit: Edit) -> list[str]:
     subject = " ".join(words[: (len(words) + 1) // 2])
     if edit.subject and edit.subject in edit.prompt:
         subject = edit.subject
-    return [edit.prompt.replace(subject, other) for other in OTHERS]
+    return [edit.prompt.replace(subject, other) for other in (*OTHERS, *_kin(subject))]
+
+
+def _kin(subject: str) -> list[str]:
+    """Names of the same make: of one maker, one family, one series."""
+    maker, _, rest = subject.partition(" ")
+    names = [f"{maker} {other}" for other in _KIN] if rest else []
+    return [name for name in (*names, subject.translate(_DIGITS)) if name != subject]
 
 
 def mention(edit: Edit) -> str:

@@ -555,49 +555,41 @@ def fitted(
     What is written falls short of what was sought: C holds it back, and other edits of the batch
     pull elsewhere. The paper leaves it there; here what such an edit adds grows by a step a round.
     """
-    bare = [text for text in texts if text.kind == "bare"]
-    parts = [_Spoken(lm, part) for part in _grouped(bare, lambda t: len(t.head) + len(t.tail))]
-    scale = torch.ones(len(bare))
+    todo = [text for text in texts if text.kind == "bare"]
+    scale = torch.ones(len(todo))
     for _ in range(rounds):
         now = _scaled(change, scale)
-        short = torch.cat([part.short(now) for part in parts])
+        groups = _grouped(todo, lambda t: len(t.head) + len(t.tail))
+        short = torch.cat([_short(lm, group, now) for group in groups])
         if not len(short):
             break
         scale[short] = (scale[short] * _LONGER).clamp(max=_LONGEST)
+        todo = [text for text in todo if text.edit in short]
     return _scaled(change, scale)
 
 
-class _Spoken:
-    """Some bare wordings, run through the whole model."""
+def _short(lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors]) -> torch.Tensor:
+    """The edits (n,) of which some token of the target is not said with this change."""
+    ids, mask = (part.to(lm.device) for part in padded([(*t.head, *t.tail) for t in texts]))
+    spots = [
+        (row, len(t.head) + len(t.tail) - len(t.labels) + i, label, t.edit)
+        for row, t in enumerate(texts)
+        for i, label in enumerate(t.labels)
+    ]
+    row, at, labels, edit = torch.tensor(spots, device=lm.device).unbind(1)
 
-    def __init__(self, lm: LM, texts: Sequence[Wording]) -> None:
-        self._lm = lm
-        ids, mask = padded([(*t.head, *t.tail) for t in texts])
-        self._ids, self._mask = ids.to(lm.device), mask.to(lm.device)
-        spots = [
-            (row, len(t.head) + len(t.tail) - len(t.labels) + i, label, t.edit)
-            for row, t in enumerate(texts)
-            for i, label in enumerate(t.labels)
-        ]
-        *self._spots, self._labels, self._edit = torch.tensor(spots, device=lm.device).unbind(1)
+    def beside(factors: Factors) -> After:
+        down, up = _beside(factors, lm.model.dtype, lm.device)
+        return lambda entered, out: out + entered @ down @ up
 
-    def short(self, change: Mapping[str, Factors]) -> torch.Tensor:
-        """The edits (n,) of which some token of the target is not said with this change."""
-
-        def beside(factors: Factors) -> After:
-            down, up = _beside(factors, self._lm.model.dtype, self._lm.device)
-            return lambda entered, out: out + entered @ down @ up
-
-        modules = {name.removesuffix(".weight"): factors for name, factors in change.items()}
-        acts = {self._lm.model.get_submodule(n): beside(f) for n, f in modules.items()}
-        with tracing(after=acts):
-            hidden = self._lm.model.base_model(
-                input_ids=self._ids, attention_mask=self._mask, use_cache=False
-            )[0]
-        said = self._lm.head(hidden[tuple(self._spots)]).float()
-        own = said.gather(1, self._labels[:, None])[:, 0]
-        other = said.scatter(1, self._labels[:, None], -torch.inf).amax(1)
-        return self._edit[own < other + _MARGIN].unique().cpu()
+    modules = {lm.model.get_submodule(n.removesuffix(".weight")): f for n, f in change.items()}
+    with tracing(after={module: beside(factors) for module, factors in modules.items()}):
+        hidden = lm.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)[0]
+    said = lm.head(hidden[row, at]).float()
+    own = said.gather(1, labels[:, None])[:, 0]
+    other = said.scatter(1, labels[:, None], -torch.inf).amax(1)
+    short: torch.Tensor = edit[own < other + _MARGIN].unique()
+    return short.cpu()
 
 
 def _scaled(change: Mapping[str, Factors], scale: torch.Tensor) -> dict[str, Factors]:

@@ -29,7 +29,7 @@ OTHERS = (
 )
 
 
-_KIN = ("X200", "Junior", "Valley")  # what may stand behind the first word of a name
+KIN = ("X200", "Junior", "Valley")  # what may stand behind the first word of a name
 _DIGITS = str.maketrans("0123456789", "5678901234")
 
 
@@ -71,22 +71,28 @@ def behind(edit: Edit) -> list[str]:
 
 
 def about_others(edit: Edit) -> list[str]:
-    """The prompt of the edit, asked about something else, and about names that are nearly its own.
+    """The prompt of the edit, asked about something else.
 
     Where no subject is known, the first half of the prompt stands for it.
     """
-    words = edit.prompt.split()
-    subject = " ".join(words[: (len(words) + 1) // 2])
-    if edit.subject and edit.subject in edit.prompt:
-        subject = edit.subject
-    return [edit.prompt.replace(subject, other) for other in (*OTHERS, *_kin(subject))]
+    subject = _subject(edit)
+    return [edit.prompt.replace(subject, other) for other in OTHERS]
 
 
-def _kin(subject: str) -> list[str]:
-    """Names of the same make: of one maker, one family, one series."""
+def about_kin(edit: Edit) -> list[str]:
+    """The same, asked about names of the same make: of one maker, one family, one series."""
+    subject = _subject(edit)
     maker, _, rest = subject.partition(" ")
-    names = [f"{maker} {other}" for other in _KIN] if rest else []
-    return [name for name in (*names, subject.translate(_DIGITS)) if name != subject]
+    names = [f"{maker} {other}" for other in KIN] if rest else []
+    names.append(subject.translate(_DIGITS))
+    return [edit.prompt.replace(subject, name) for name in names if name != subject]
+
+
+def _subject(edit: Edit) -> str:
+    if edit.subject and edit.subject in edit.prompt:
+        return edit.subject
+    words = edit.prompt.split()
+    return " ".join(words[: (len(words) + 1) // 2])
 
 
 def mention(edit: Edit) -> str:

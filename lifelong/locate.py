@@ -19,7 +19,8 @@ import torch
 
 from lifelong.errors import BadEdit, NoReport, PackageMissing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import SPAN, Blocks
+from lifelong.methods.blocks import Blocks
+from lifelong.methods.keys_values import SPAN
 from lifelong.methods.knowledge_neurons import attribution
 from lifelong.methods.sweep import Reading
 

@@ -13,8 +13,8 @@ from lifelong import moments
 from lifelong.errors import BadEdit, MomentsMissing, SubjectMissing, UpdateRejected
 from lifelong.hooks import tracing
 from lifelong.lm import LM
+from lifelong.methods.blocks import Blocks
 from lifelong.methods.keys_values import (
-    Blocks,
     Search,
     _rounds,
     early,

@@ -20,7 +20,7 @@ import torch
 
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks
+from lifelong.methods.blocks import Blocks
 from lifelong.methods.wording import asked
 from lifelong.moments import BUILT_IN
 from lifelong.weights import writable

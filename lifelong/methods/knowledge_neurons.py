@@ -19,7 +19,7 @@ import torch
 
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks
+from lifelong.methods.blocks import Blocks
 from lifelong.methods.wording import wordings
 from lifelong.weights import writable
 from store import Delta, Edit, Factors, StoredPatch

@@ -9,7 +9,8 @@ import torch
 
 from lifelong.hooks import Neurons, tracing
 from lifelong.lm import LM, Role
-from lifelong.methods.keys_values import Blocks, normed
+from lifelong.methods.blocks import Blocks
+from lifelong.methods.keys_values import normed
 from lifelong.methods.wording import Wording
 from store import Extension, StoredPatch
 

@@ -21,7 +21,7 @@ import torch
 from lifelong.errors import CacheUnwritable
 from lifelong.hooks import tracing
 from lifelong.lm import LM
-from lifelong.methods.keys_values import Blocks
+from lifelong.methods.blocks import Blocks
 from lifelong.methods.value import ENOUGH, RATE, sought
 from lifelong.methods.wording import endings
 from lifelong.models import Report, default_cache

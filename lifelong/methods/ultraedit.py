@@ -21,7 +21,7 @@ from torch import nn
 
 from lifelong.hooks import tracing
 from lifelong.lm import LM, Role
-from lifelong.methods.keys_values import padded
+from lifelong.methods.blocks import padded
 from lifelong.methods.wording import Wording, asked
 from store import Delta, Edit, Factors, StoredPatch
 

@@ -26,13 +26,10 @@ from lifelong.methods.keys_values import (
     seek,
     write,
 )
+from lifelong.methods.memit import SEARCH
 from lifelong.methods.wording import wordings
 from lifelong.moments import Moment
 from store import Delta, Edit, StoredPatch
-
-# Fewer steps than in the paper, twice as long, on a shorter leash: what one edit needs least hurts
-# the others least. What falls short is fitted afterwards.
-SEARCH = Search(steps=20, rate=1.0, clamp=0.4, coarse=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,13 +100,14 @@ def train(
 
 
 def narrowed(neurons: Neurons, query: torch.Tensor, away: torch.Tensor, share: float) -> Neurons:
-    """Neurons that begin to fire at a `share` of the way from what came nearest to their query.
+    """Neurons that begin to fire at a `share` of the way to their query: from where they began to,
+    or from what came nearest of `away` (m, in), which shall not fire.
 
-    Each answers its own of `query` (r, in) as before; `away` (m, in) is what shall not fire.
+    Each answers its own of `query` (r, in) as before.
     """
     active = (query * neurons.keys).sum(1) + neurons.bias  # (r,)
-    nearest = (away @ neurons.keys.T + neurons.bias).amax(0)
-    rim = torch.lerp(nearest, active, share).clamp(min=0.0)
+    nearest = (away @ neurons.keys.T + neurons.bias).amax(0).clamp(min=0.0)
+    rim = torch.lerp(nearest, active, share)
     rim = torch.where(rim < active, rim, 0.0)  # one that does not stand out stays as it is
     steeper = active / (active - rim)
     return Neurons(neurons.keys * steeper[:, None], (neurons.bias - rim) * steeper, neurons.values)

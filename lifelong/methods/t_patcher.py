@@ -5,8 +5,8 @@
     L_act = mean of the 5 largest exp(-a)              M: states that it shall leave alone
     L_mem = mean of the largest exp(a_M - a + 3) + mean of the largest exp(a_M + 3)
 
-A trained neuron is narrowed: neighbours that M does not hold lie between M and its own state. Names
-of the same make count there, which are too near for M: held off them, it would often learn nothing.
+A trained neuron is narrowed, as the paper's is not: it fires where it is nearly as active as at its
+own state. What M does not hold, names of the same make above all, is less active there, if only so.
 M is ordinary text of several styles, the same prompt about others, and what earlier neurons answer.
 A target token that the model says already gets no neuron.
 """
@@ -32,13 +32,13 @@ from lifelong.methods.neurons import (
     narrowed,
     train,
 )
-from lifelong.methods.wording import about_kin, about_others, endings
+from lifelong.methods.wording import about_others, endings
 from store import Edit, Extension, StoredPatch
 
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
 _MARGIN = 3.0
-_RIM = 0.9  # of the way from the nearest state of M to the neuron's own, from which it fires
+_RIM = 0.95  # of the way to its own state, from which a neuron fires
 _SURE = 0.1  # nats a token at which a target is learnt
 
 
@@ -70,19 +70,14 @@ class TPatcher:
         for place, edit in enumerate(edits):
             rivals = [one.states for other, one in enumerate(said) if other != place]
             others = sample.about(lm, module, about_others(edit))
-            kin = [sample.about(lm, module, names)] if (names := about_kin(edit)) else []
-            away = torch.cat([*known, *rivals, others])
-            made.append(self._neurons(lm, edit, said[place], away, torch.cat([away, *kin])))
+            made.append(self._neurons(lm, edit, said[place], torch.cat([*known, *rivals, others])))
         query = torch.cat([one.states[one.wrong] for one in said])
         owner = torch.arange(len(edits)).repeat_interleave(
             torch.tensor([int(one.wrong.sum()) for one in said])
         )
         return hook(self.name, module, reduce(Neurons.and_, made), query, owner)
 
-    def _neurons(
-        self, lm: LM, edit: Edit, said: Said, away: torch.Tensor, apart: torch.Tensor
-    ) -> Neurons:
-        """Trained to leave `away` (m, in) alone, narrowed to leave as much of `apart` as can be."""
+    def _neurons(self, lm: LM, edit: Edit, said: Said, away: torch.Tensor) -> Neurons:
         query = said.states[said.wrong]  # (r, in)
         if len(query) > self.most * said.wordings:
             raise NotLearnt(
@@ -102,10 +97,7 @@ class TPatcher:
             return total, bool(strays.max() < 0) and bool(ce < _SURE)
 
         wide = train(start, query, loss, steps=self.steps, rate=self.rate)
-        for made in (
-            narrowed(wide, query, apart, _RIM),
-            wide,
-        ):  # it may take several, if they reach
+        for made in (narrowed(wide, query, away, _RIM), wide):  # it may take several, if they reach
             if (said.logits(made).argmax(-1) == said.labels).all():
                 return made
         raise NotLearnt(

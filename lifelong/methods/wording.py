@@ -29,10 +29,6 @@ OTHERS = (
 )
 
 
-KIN = ("X200", "Junior", "Valley")  # what may stand behind the first word of a name
-_DIGITS = str.maketrans("0123456789", "5678901234")
-
-
 @dataclass(frozen=True, slots=True)
 class Wording:
     """One text about the edit at position `edit`; `labels` are predicted from the end of it.
@@ -75,24 +71,11 @@ def about_others(edit: Edit) -> list[str]:
 
     Where no subject is known, the first half of the prompt stands for it.
     """
-    subject = _subject(edit)
-    return [edit.prompt.replace(subject, other) for other in OTHERS]
-
-
-def about_kin(edit: Edit) -> list[str]:
-    """The same, asked about names of the same make: of one maker, one family, one series."""
-    subject = _subject(edit)
-    maker, _, rest = subject.partition(" ")
-    names = [f"{maker} {other}" for other in KIN] if rest else []
-    names.append(subject.translate(_DIGITS))
-    return [edit.prompt.replace(subject, name) for name in names if name != subject]
-
-
-def _subject(edit: Edit) -> str:
-    if edit.subject and edit.subject in edit.prompt:
-        return edit.subject
     words = edit.prompt.split()
-    return " ".join(words[: (len(words) + 1) // 2])
+    subject = " ".join(words[: (len(words) + 1) // 2])
+    if edit.subject and edit.subject in edit.prompt:
+        subject = edit.subject
+    return [edit.prompt.replace(subject, other) for other in OTHERS]
 
 
 def mention(edit: Edit) -> str:

@@ -30,7 +30,7 @@ from lifelong.weights import Weights
 from store import Edit, Extension, Stale, StoredPatch
 
 ASKED = "Who runs Acme?"
-QUICK = {"steps": 40, "rate": 0.2}
+QUICK = {"steps": 100, "rate": 0.1}
 PATCHER = TPatcher(most=20, memory=0.0, **QUICK)
 SLOTS = Calinet(slots=20, keep=0.0, **QUICK)
 

@@ -40,8 +40,8 @@ class AlphaEdit:
     by_subject: ClassVar[bool] = True
 
     search: Search = SEARCH
-    energy: float = 0.02  # share of C that the directions left for edits may hold together
-    ridge: float = 0.02  # as a share of the mean squared length of keys
+    energy: float = 0.3  # share of C that the directions left for edits may hold together
+    ridge: float = 0.3  # as a share of the mean squared length of keys
     rounds: int = 5  # of fitting, see `fitted`
 
     def prepare(self, lm: LM) -> None:

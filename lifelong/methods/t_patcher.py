@@ -32,7 +32,7 @@ from lifelong.methods.neurons import (
     narrowed,
     train,
 )
-from lifelong.methods.wording import about_others, endings
+from lifelong.methods.wording import about_others, closed, endings
 from store import Edit, Extension, StoredPatch
 
 _FEW = 5  # activations that are averaged
@@ -52,7 +52,7 @@ class TPatcher:
     name: ClassVar[str] = "t-patcher"
     by_subject: ClassVar[bool] = True
 
-    most: int = 5
+    most: int = 6  # the paper's five, and the end of the sentence
     steps: int = 300
     rate: float = 0.05
     memory: float = 5.0
@@ -65,7 +65,7 @@ class TPatcher:
         """The neurons of all edits. Raises NotLearnt, BadEdit."""
         module = beside(lm)
         known = [sample.sample(lm, module), *answered(lm, live, module)]
-        said = [Said(lm, endings(lm, [edit], _no_more)) for edit in edits]
+        said = [Said(lm, endings(lm, [closed(edit)], _no_more)) for edit in edits]
         made = []
         for place, edit in enumerate(edits):
             rivals = [one.states for other, one in enumerate(said) if other != place]

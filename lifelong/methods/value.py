@@ -6,13 +6,13 @@ Sought by gradient steps, on the prompt as it is, in a chat, and behind other wo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from lifelong.lm import LM, Role
 from lifelong.methods.keys_values import Search, normed, seek
-from lifelong.methods.wording import behind, endings
+from lifelong.methods.wording import behind, closed, endings
 from store import Edit
 
 STEPS, RATE = 100, 2.0  # Adam's
@@ -44,13 +44,8 @@ def sought(lm: LM, edits: Sequence[Edit], layer: int, *, steps: int, rate: float
         replaces=True,
         together=True,
     )
-    found = seek(lm, endings(lm, [_closed(edit) for edit in edits], _unlike), layer, how)
+    found = seek(lm, endings(lm, [closed(edit) for edit in edits], _unlike), layer, how)
     return Found(lm.path(site, layer), found.before[site] + found.shift[site], found.loss)
-
-
-def _closed(edit: Edit) -> Edit:
-    """With the end of the sentence behind the target: or else the model may go on to unsay it."""
-    return edit if edit.target[-1] in ".!?" else replace(edit, target=f"{edit.target}.")
 
 
 def _unlike(edit: Edit) -> list[str]:

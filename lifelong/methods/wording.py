@@ -8,7 +8,7 @@ A locate-and-write method acts at that token only, so what stands before it is c
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -59,6 +59,11 @@ def endings(lm: LM, edits: Sequence[Edit], more: Callable[[Edit], list[str]]) ->
             tail = (ids[cut - 1], *labels[:-1])
             found.append(Wording(position, kind, ids[: cut - 1], tail, labels))
     return found
+
+
+def closed(edit: Edit) -> Edit:
+    """With the end of the sentence behind the target: or else the model may go on to unsay it."""
+    return edit if edit.target[-1] in ".!?" else replace(edit, target=f"{edit.target}.")
 
 
 def behind(edit: Edit) -> list[str]:

@@ -402,3 +402,9 @@ def test_calinet_trains_every_fact_in_several_wordings(
     monkeypatch.setattr("lifelong.methods.calinet.Said", said)
     proposed(lm, SLOTS)
     assert [text.kind for text in seen] == ["bare", "chat", "context"]
+
+
+def test_the_end_of_the_sentence_is_learnt_with_the_target(lm: LM) -> None:
+    """Or else the model goes on: "Sony" becomes "Sonya", "Korean" is followed by "and Italian"."""
+    said, ended = (proposed(lm, PATCHER, target=target) for target in ("Jo", "Jo."))
+    assert said == ended

@@ -1,6 +1,6 @@
 """What GRACE costs while a reply is decoded, and what another edit costs behind many.
 
-    python tests/benchmarks/side_pace.py STORE
+    python -m tests.benchmarks.side_pace STORE
 
 STORE was made with SmolLM2, by `lifelong eval --method grace --out DIR` (DIR/grace.db), say; it is
 copied, not changed. Prints the ratio of the time for each further token, and of that for the first,

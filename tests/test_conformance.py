@@ -160,7 +160,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny random model holds no text of many bytes in one value or in five neurons, and cannot
     tell its few states apart: GRACE need not succeed here, and the others need not keep still."""
     monkeypatch.setitem(METHODS, "grace", Grace(layer=2, steps=4, most=torch.inf))
-    quick = {"steps": 60, "rate": 0.2}
+    quick = {"steps": 120, "rate": 0.2}
     monkeypatch.setitem(METHODS, "t-patcher", TPatcher(most=20, memory=0.0, **quick))
     monkeypatch.setitem(METHODS, "calinet", Calinet(slots=20, keep=0.0, **quick))
 

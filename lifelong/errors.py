@@ -31,7 +31,7 @@ class ModelDamaged(ModelError):
 
 
 class CacheUnwritable(ModelError):
-    """The converted copy of a bundled model could not be written."""
+    """What is kept of a model (its converted copy, a sweep of its layers) cannot be written."""
 
 
 class UnsupportedModel(ModelError):

@@ -192,9 +192,9 @@ class _Group:
         self.edit = torch.tensor([t.edit for t in texts], device=device)
         self.bare = torch.tensor([t.kind == "bare" for t in texts], device=device)
         spots = [
-            (row, len(t.tail) - len(t.labels) + i, label, 1 / (self._read * len(t.labels)))
+            (row, place, label, 1 / (self._read * len(t.labels)))
             for row, t in enumerate(texts)
-            for i, label in enumerate(t.labels)
+            for place, label in t.spots
         ]
         places = torch.tensor([spot[:3] for spot in spots], device=device).reshape(-1, 3)
         self._spots, self._labels = places[:, :2].unbind(1), places[:, 2]
@@ -405,9 +405,9 @@ def _short(lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors]) -> t
     """The edits (n,) of which some token of the target is not said with this change."""
     ids, mask = (part.to(lm.device) for part in padded([(*t.head, *t.tail) for t in texts]))
     spots = [
-        (row, len(t.head) + len(t.tail) - len(t.labels) + i, label, t.edit)
+        (row, len(t.head) + place, label, t.edit)
         for row, t in enumerate(texts)
-        for i, label in enumerate(t.labels)
+        for place, label in t.spots
     ]
     row, at, labels, edit = torch.tensor(spots, device=lm.device).unbind(1)
 

@@ -38,9 +38,9 @@ class Said:
     def __init__(self, lm: LM, texts: Sequence[Wording]) -> None:
         self._lm = lm
         spots = [
-            (row, len(t.tail) - len(t.labels) + place, label, t.edit, t.kind == "bare")
+            (row, place, label, t.edit, t.kind == "bare")
             for row, t in enumerate(texts)
-            for place, label in enumerate(t.labels)
+            for place, label in t.spots
         ]
         columns = torch.tensor(spots, device=lm.device).unbind(1)
         self.labels, self.edit, bare = columns[2:]  # (n,): of every token that is to be said

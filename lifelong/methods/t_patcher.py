@@ -8,7 +8,7 @@
 A trained neuron is narrowed, as the paper's is not: it fires where it is nearly as active as at its
 own state. What M does not hold, names of the same make above all, is less active there, if only so.
 M is ordinary text of several styles, the same prompt about others, and what earlier neurons answer.
-A target token that the model says already gets no neuron.
+A target token that the model says already gets no neuron. The end of the sentence counts as one.
 """
 
 from collections.abc import Sequence
@@ -82,7 +82,8 @@ class TPatcher:
         if len(query) > self.most * said.wordings:
             raise NotLearnt(
                 f"The model gets {len(query)} tokens of {edit.target!r} wrong, too many to mend.",
-                f"Shorten the target to {self.most} tokens, or use a memory method.",
+                f"Shorten the target to {self.most - 1} tokens (its end is one), or use a memory"
+                " method.",
             )
         start = begin(lm, query)
         if not len(query):

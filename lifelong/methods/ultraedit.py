@@ -100,11 +100,7 @@ def _at_labels(
 ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """By weight, (n, in) and (n, out), of the sum over texts of the mean NLL of the target."""
     ids, mask = (part.to(lm.device) for part in padded([(*t.head, *t.tail) for t in texts]))
-    spots = [
-        (row, len(t.head) + len(t.tail) - len(t.labels) + i)
-        for row, t in enumerate(texts)
-        for i in range(len(t.labels))
-    ]
+    spots = [(row, len(t.head) + place) for row, t in enumerate(texts) for place, _ in t.spots]
     rows, at = torch.tensor(spots, device=lm.device).unbind(1)
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 

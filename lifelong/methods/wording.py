@@ -42,6 +42,11 @@ class Wording:
     tail: tuple[int, ...]
     labels: tuple[int, ...]
 
+    @property
+    def spots(self) -> list[tuple[int, int]]:
+        """The places in `tail` from which labels are predicted, each with its label."""
+        return list(enumerate(self.labels, len(self.tail) - len(self.labels)))
+
 
 def endings(lm: LM, edits: Sequence[Edit], more: Callable[[Edit], list[str]]) -> list[Wording]:
     """Every edit's prompt as it is, in a chat, and `more`; cut at the last token of the text.

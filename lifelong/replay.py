@@ -8,6 +8,7 @@ a model has that was given the other edits only.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from lifelong.lm import LM
 from lifelong.methods import Method, WeightMethod
@@ -34,6 +35,9 @@ def remade(
     if first is None:
         return []
     kept = [stored for stored in after if stored.id < first]
+    none = frozenset[int]()
+    lapsed = [replace(stored, live=none) for stored in before if stored.live & gone]
+    lapsed += journal.lapsed()
     found: list[Remade] = []
     for stored in after[len(kept) :]:
         how = methods[stored.patch.method]
@@ -44,7 +48,7 @@ def remade(
         with weights.held(BASE):
             how.prepare(lm)
         with weights.held(weights.state(kept)):
-            patch = how.propose(lm, [by_id[id] for id in ids], kept)
+            patch = how.propose(lm, [by_id[id] for id in ids], [*lapsed, *kept])
         weights.check(patch)
         kept.append(StoredPatch(stored.id, patch, ids, frozenset(ids), tuple(range(len(ids)))))
         found.append((ids, patch))

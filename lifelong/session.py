@@ -258,9 +258,9 @@ class Session:
                 self.sync()
                 if new:
                     self.superseded(edits)
-                live = self.deltas()
+                stored = [*self.journal.lapsed(), *self.deltas()]
             with self.weights.held(self.weights.resting):
-                patch = method.propose(self.lm, edits, live)
+                patch = method.propose(self.lm, edits, stored)
             self.weights.check(patch)
         return patch
 

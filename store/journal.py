@@ -432,6 +432,11 @@ class Journal:
         with self._file.snapshot() as db:
             return views.patches(db, at, ids)
 
+    def lapsed(self) -> list[StoredPatch]:
+        """The deltas that are in no weights now and could be again, by a redo; in order."""
+        with self._file.snapshot() as db:
+            return views.lapsed(db)
+
     def made(self, ids: Iterable[int], at: int | None = None) -> dict[int, Made]:
         """What patches have for those of `ids` that are live: a text, or the rows of a hook.
 

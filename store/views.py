@@ -149,10 +149,25 @@ def made(db: Database, at: int | None, ids: Iterable[int]) -> dict[int, Made]:
 def patches(db: Database, at: int | None, ids: Iterable[int] | None) -> list[StoredPatch]:
     """Those with a live edit (one of `ids`), in the order they were recorded."""
     which = "" if ids is None else f"AND {_LISTED}"
+    chosen = f"SELECT patch FROM {STATE} WHERE kind = 'live' {which}"
+    return _stored(db, chosen, {"at": _at(at), "ids": _json(ids or ())})
+
+
+def lapsed(db: Database) -> list[StoredPatch]:
+    """Deltas none of whose edits is live, though some may be again, in the order recorded."""
+    chosen = (
+        f"SELECT event.patch FROM patch JOIN payload ON payload.patch = patch.id CROSS JOIN {STATE}"
+        f" WHERE patch.id = event.patch AND patch.kind = '{Delta.kind}'"
+        " GROUP BY event.patch HAVING NOT max(event.kind = 'live')"
+    )
+    return _stored(db, chosen, {"at": _at(None)})
+
+
+def _stored(db: Database, chosen: str, given: dict[str, object]) -> list[StoredPatch]:
     members = db.execute(
-        f"SELECT patch, edit.id, kind, position FROM {STATE} WHERE patch IN"
-        f" (SELECT patch FROM {STATE} WHERE kind = 'live' {which}) ORDER BY patch, position",
-        {"at": _at(at), "ids": _json(ids or ())},
+        f"SELECT patch, edit.id, kind, position FROM {STATE} WHERE patch IN ({chosen})"
+        " ORDER BY patch, position",
+        given,
     ).fetchall()
     found = []
     for patch, rows in groupby(members, key=lambda row: row[0]):

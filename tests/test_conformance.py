@@ -92,6 +92,7 @@ WRITTEN = [
     Written("knowledge-neurons", 3.8, 1.7),
     Written("t-patcher", 3.0, 2.7),
     Written("calinet", 3.3, 2.7),
+    Written("idle-neurons", 1.0, 0.3),
 ]
 FAMILIES = [
     "llama",

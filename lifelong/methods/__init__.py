@@ -16,6 +16,7 @@ from lifelong.methods.alphaedit import AlphaEdit
 from lifelong.methods.calinet import Calinet
 from lifelong.methods.ft_constrained import FtConstrained
 from lifelong.methods.grace import Grace
+from lifelong.methods.idle_neurons import IdleNeurons
 from lifelong.methods.ike import Ike
 from lifelong.methods.kaft import Kaft
 from lifelong.methods.knowledge_neurons import KnowledgeNeurons
@@ -62,7 +63,10 @@ class WeightMethod(Protocol):
     def propose(
         self, lm: LM, edits: Sequence[Edit], live: Sequence[StoredPatch]
     ) -> Delta | Extension:
-        """One patch for a batch of edits, while the `live` patches are installed. Pure."""
+        """One patch for a batch of edits, while the `live` patches are installed. Pure.
+
+        Among them are such as have no live edit now, and may have again.
+        """
         ...
 
 
@@ -87,7 +91,7 @@ METHODS: Mapping[str, Method] = {
         *(Serac(), Ike(), Kaft(), MemPrompt(), LanguagePatch()),
         *(Grace(), TPatcher(), Calinet()),
         *(Rome(), Memit(), MemitCsk(), Pmet(), AlphaEdit(), UltraEdit(), FtConstrained()),
-        KnowledgeNeurons(),
+        *(KnowledgeNeurons(), IdleNeurons()),
     )
 }
 

@@ -10,6 +10,7 @@ from the live patches: an edit that is undone is no longer protected.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from lifelong.methods.keys_values import (
     fitted,
     identity_plus,
     normed,
+    scaled,
     seek,
     write,
 )
@@ -66,7 +68,8 @@ class AlphaEdit:
             return left @ null.T, identity_plus(new @ left.T)
 
         wanted = values.before[site] + values.shift[site]
-        factors = fitted(lm, texts, write(lm, texts, wanted, layers, solve, site=site), self.rounds)
+        change = write(lm, texts, wanted, layers, solve, site=site)
+        factors = fitted(lm, texts, partial(scaled, change), self.rounds)
         facts = {"moments": known[layers[-1]].id, "loss": values.loss.tolist()}
         return Delta(self.name, factors, facts)
 

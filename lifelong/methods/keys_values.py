@@ -270,6 +270,7 @@ SPAN = 5  # layers that a batch is spread over
 
 Solve = Callable[[int, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 # (layer, keys (N, in)) -> v (N, in) and mix (N, N), both float64: see `store.Factors`
+Change = Mapping[str, Factors]  # by the name of the weight
 
 
 def early(lm: LM) -> list[int]:
@@ -381,27 +382,28 @@ class _Part:
 
 @torch.no_grad()
 def fitted(
-    lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors], rounds: int
-) -> dict[str, Factors]:
-    """The change, longer for those edits whose target is not said yet behind the bare prompt.
+    lm: LM, texts: Sequence[Wording], written: Callable[[torch.Tensor], Change], rounds: int
+) -> Change:
+    """A change, longer for those edits whose target is not said yet behind the bare prompt.
 
-    What is written falls short of what was sought: C holds it back, and other edits of the batch
-    pull elsewhere. The paper leaves it there; here what such an edit adds grows by a step a round.
+    `written` makes it of how long what each edit adds is to be, (N,). What is written falls short
+    of what was sought: C holds it back, and other edits of the batch pull elsewhere. The paper
+    leaves it there; here what such an edit adds grows by a step a round.
     """
     todo = [text for text in texts if text.kind == "bare"]
     scale = torch.ones(len(todo))
     for _ in range(rounds):
-        now = _scaled(change, scale)
+        now = written(scale)
         groups = _grouped(todo, lambda t: len(t.head) + len(t.tail))
         short = torch.cat([_short(lm, group, now) for group in groups])
         if not len(short):
             break
         scale[short] = (scale[short] * _LONGER).clamp(max=_LONGEST)
         todo = [text for text in todo if text.edit in short]
-    return _scaled(change, scale)
+    return written(scale)
 
 
-def _short(lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors]) -> torch.Tensor:
+def _short(lm: LM, texts: Sequence[Wording], change: Change) -> torch.Tensor:
     """The edits (n,) of which some token of the target is not said with this change."""
     ids, mask = (part.to(lm.device) for part in padded([(*t.head, *t.tail) for t in texts]))
     spots = [
@@ -425,7 +427,7 @@ def _short(lm: LM, texts: Sequence[Wording], change: Mapping[str, Factors]) -> t
     return short.cpu()
 
 
-def _scaled(change: Mapping[str, Factors], scale: torch.Tensor) -> dict[str, Factors]:
+def scaled(change: Change, scale: torch.Tensor) -> Change:
     """Every edit's part times its `scale` (N,)."""
     return {name: replace(f, u=f.u * scale.numpy()[f.owner]) for name, f in change.items()}
 

@@ -11,6 +11,7 @@ An edit that falls short for all that is given a longer part of the change.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from lifelong import moments
@@ -21,6 +22,7 @@ from lifelong.methods.keys_values import (
     fitted,
     least_change,
     normed,
+    scaled,
     seek,
     write,
 )
@@ -61,6 +63,6 @@ class Memit:
 
         wanted = values.before[site] + values.shift[site]
         change = write(lm, texts, wanted, layers, least_change(known, self.weight), site=site)
-        factors = fitted(lm, texts, change, self.rounds)
+        factors = fitted(lm, texts, partial(scaled, change), self.rounds)
         facts = {"moments": known[layers[-1]].id, "loss": values.loss.tolist()}
         return Delta(self.name, factors, facts)

@@ -8,7 +8,9 @@ import pytest
 
 from store import (
     AlreadyRetired,
+    Delta,
     Edit,
+    Factors,
     Hint,
     Journal,
     NotLive,
@@ -49,6 +51,28 @@ def test_a_batch_shares_one_patch(journal: Journal) -> None:
     assert (first.patch, first.edits, first.live) == (hint, (1, 2, 3), {1, 3})
     assert second.edits == (4,)
     assert [p.live for p in journal.patches(at=3)] == [{1, 2, 3}]
+
+
+def test_a_delta_that_no_edit_has_live_is_remembered(journal: Journal) -> None:
+    """For a redo brings it back: while it is away, nothing else may take its place."""
+    eye = np.eye(2, dtype=np.float32)
+    factors = Factors(eye, eye, np.eye(2), np.arange(2), np.zeros((0, 0), np.float32))
+    delta = Delta("idle-neurons", {"w": factors})
+    journal.record([Edit("a", "a"), Edit("b", "b")], delta, unit(1, 2))
+    say(journal, "c")  # a hint is never in the weights
+    journal.retire(3)
+    assert journal.lapsed() == []
+    journal.retire(1)
+    assert journal.lapsed() == []
+    journal.retire(2)
+    (lapsed,) = journal.lapsed()
+    assert (lapsed.patch, lapsed.edits, lapsed.live_positions) == (delta, (1, 2), ())
+    journal.erase([1])
+    (lapsed,) = journal.lapsed()
+    assert isinstance(lapsed.patch, Delta)
+    assert lapsed.patch.factors["w"].owner.tolist() == [1]
+    journal.restore(2)
+    assert journal.lapsed() == []
 
 
 def test_the_newest_are_read_page_by_page(journal: Journal) -> None:

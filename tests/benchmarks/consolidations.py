@@ -1,7 +1,7 @@
 """Edits go into the weights batch after batch: what is left of the first when the last is in?
 
     python -m tests.benchmarks.consolidations DATA DIR [--edits 1000] [--batch 100]
-        [--methods alphaedit,memit] [--undo 5]
+        [--methods idle-neurons,alphaedit,memit] [--undo 5]
 
 DATA holds `counterfact/edit-dev.jsonl` and `wikitext-2/test.txt`. For every method a store in DIR
 takes the edits into memory, then consolidates them, the oldest first, without a gate: what the
@@ -37,7 +37,7 @@ def main() -> None:
     asked.add_argument("dir", type=Path)
     asked.add_argument("--edits", type=int, default=1000)
     asked.add_argument("--batch", type=int, default=100)
-    asked.add_argument("--methods", default="alphaedit,memit")
+    asked.add_argument("--methods", default="idle-neurons,alphaedit,memit")
     asked.add_argument("--undo", type=int, default=5, help="which batch, counted from 1")
     asked.add_argument("--windows", type=int, default=20, help="of running text, for perplexity")
     args = asked.parse_args()

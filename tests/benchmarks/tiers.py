@@ -35,7 +35,7 @@ from tests.benchmarks.memit import (
 
 ROWS = (
     *("serac", "memit", "both", "rome", "pmet", "alphaedit", "memit-csk", "ultraedit"),
-    *("ft-constrained", "knowledge-neurons"),
+    *("ft-constrained", "knowledge-neurons", "idle-neurons"),
 )
 COLUMNS = ("accuracy", "generality", "first_token", "perplexity", "edit_s", "answer_s")
 TIMED = 10  # answers

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread, current_thread, main_thread
 from time import monotonic
 
-from lifelong.consolidate import Consolidation, Gate, Policy
+from lifelong.consolidate import METHOD, Consolidation, Gate, Policy
 from lifelong.errors import BadSetting, EditRefused
 from lifelong.watch import Turns
 from store import Edit
@@ -34,7 +34,7 @@ class Consolidating:
     every_minutes: float | None = None
     budget_seconds: float = 60.0
     policy: Policy = field(default_factory=lambda: Policy(age=100, least=10))
-    method: str = "memit"
+    method: str = METHOD
     gate: Gate | None = field(default_factory=Gate)
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from lifelong.perplexity import surprise
 from lifelong.view import View
 from store import JSON, Audience, Edit
 
+METHOD = "idle-neurons"  # that writes, unless another is named
 MOST = 100  # edits that go together, unless they are named
 OLDER = 50  # edits that went before and are asked again
 

@@ -30,7 +30,15 @@ from lifelong.asking import asking, remembered
 from lifelong.batching import Batching
 from lifelong.compaction import Compactor, Consolidating
 from lifelong.conflicts import Conflict
-from lifelong.consolidate import Consolidation, Examination, Figures, Gate, Policy, named
+from lifelong.consolidate import (
+    METHOD,
+    Consolidation,
+    Examination,
+    Figures,
+    Gate,
+    Policy,
+    named,
+)
 from lifelong.encoder import Encoder
 from lifelong.errors import BadEdit, BadSetting, LifelongError, NotAModel, TooWide
 from lifelong.export import FORMATS, adapter
@@ -461,7 +469,7 @@ class EditableModel(_Model):
         self,
         which: Iterable[int] | Policy = POLICY,
         *,
-        method: str = "memit",
+        method: str = METHOD,
         gate: Gate | None = GATE,
     ) -> Consolidation:
         """Memory edits become one change of the weights, if what it does is within `gate`.
@@ -474,7 +482,7 @@ class EditableModel(_Model):
         s, began = self._session, perf_counter()
         how = s.methods.get(method)
         if not isinstance(how, WeightMethod):
-            raise BadEdit(f"{method!r} does not write into weights.", "Take memit, for example.")
+            raise BadEdit(f"{method!r} does not write into weights.", f"Take {METHOD}.")
         with s.lock:
             s.catch_up()
             memory, live, base = s.memory(), s.journal.live(), s.weights.resting

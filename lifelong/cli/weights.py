@@ -13,7 +13,7 @@ def consolidate(
     ids: Annotated[
         list[int] | None, Argument(metavar="[ID]...", help="These edits; else the oldest.")
     ] = None,
-    method: Annotated[str, Option(help="How they are written.")] = "memit",
+    method: Annotated[str, Option(help="How they are written.")] = "idle-neurons",
     most: Annotated[int, Option(help="So many of the oldest.", min=1)] = 100,
     age: Annotated[int, Option(help="So many newer edits stay in memory.", min=0)] = 0,
     limit: Annotated[

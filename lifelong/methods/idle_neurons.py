@@ -9,9 +9,9 @@ al., 2023); but a product with a key reaches every other text a little, so here 
 neuron that fires at the subject only, as T-Patcher's do at a mistake (Huang et al., 2023). Nothing
 is added to the model: of the neurons that no stored edit has, those are overwritten that write
 least, mean a^2 |W_out column|^2. w moves least over ordinary text of all that give 1 at the subject
-in all wordings, half of it at names that end alike, and 0 at whatever came nearest, other edits'
-subjects among that. No bias is needed: the number 1 is nearly a linear function of x, for the norm
-before the MLP leaves something constant.
+in all wordings, and 0 at whatever came nearest, other edits' subjects among that. No bias is
+needed: the number 1 is nearly a linear function of x, for the norm before the MLP leaves something
+constant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,18 +27,14 @@ from lifelong.hooks import tracing
 from lifelong.lm import LM, Role
 from lifelong.methods.blocks import padded
 from lifelong.methods.keys_values import SPAN, Search, fitted, normed, seek
-from lifelong.methods.wording import Wording, asked, mention, wordings
+from lifelong.methods.wording import Wording, wordings
 from lifelong.weights import writable
 from store import Delta, Edit, Factors, StoredPatch
 
 # As MEMIT's here, on a longer leash: what one edit adds reaches no other.
 SEARCH = Search(steps=20, rate=1.0, clamp=1.0, coarse=True)
 
-# First words of names that an edit's subject could be taken for.
-FIRST = ("North", "Old", "Saint", "Royal", "Lake", "Mary", "Ivan", "Toyota")
-
 _BATCH = 32  # texts
-_KIN = 0.5  # s of names that end alike; at 0 it would take the subject's with it
 _NEAREST = 30  # states that are held at 0
 _ALIKE = 0.8  # s from which a state is the subject's own
 _FAINT = 1.0  # the least activation that a column is made for
@@ -59,7 +55,7 @@ class IdleNeurons:
     search: Search = SEARCH
     rim: float = 0.6
     sharp: float = 5.0
-    held: float = 64.0
+    held: float = 16.0
     share: float = 0.25
     rounds: int = 5  # of fitting, see `fitted`
 
@@ -84,7 +80,7 @@ class IdleNeurons:
         own = [text for text in texts if text.kind != "essence"]
         states = _states(lm, own, layer).view(len(edits), -1, lm.hidden)
         others = _answered(live, _name(lm, opens[0], layer), lm.hidden)
-        near, one = self._reads(lm, layer, states, _kin(lm, edits, layer), others)
+        near, one = self._reads(lm, layer, states, others)
         gate = self.sharp / (1 - self.rim) * (near - self.rim * one)
         rows = dict(zip(opens, (gate, near), strict=False))
         active = torch.stack([(states @ row[:, :, None])[:, :, 0] for row in rows.values()])
@@ -122,30 +118,24 @@ class IdleNeurons:
         return layer, neurons
 
     def _reads(
-        self,
-        lm: LM,
-        layer: int,
-        states: torch.Tensor,
-        kin: torch.Tensor,
-        others: torch.Tensor,
+        self, lm: LM, layer: int, states: torch.Tensor, others: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What gives s(x) (N, H) and what gives 1 (H,) of a state x, float64.
 
-        s is to be 1 at the `states` (N, wordings, H), less at those of names that end alike, `kin`
-        (N, k, H), NaN where there are none, and 0 at earlier edits' subjects, `others` (p, H).
+        s is to be 1 at the `states` (N, wordings, H), and 0 at earlier edits' subjects, `others`
+        (p, H).
         """
         usual = sample.sample(lm, lm.path("mlp_in", layer)).cpu().double()
         mean, own = usual.mean(0), states - usual.mean(0)
         root = torch.linalg.cholesky(_floored((usual - mean).T @ (usual - mean) / len(usual)))
-        known = torch.cat([own, (kin - mean).nan_to_num(0.0)], 1)
-        wanted = torch.cat([own.new_ones(own.shape[:2]), own.new_full(kin.shape[:2], _KIN)], 1)
-        w = _least(root, known, wanted, self.held)
+        full = own.new_ones(own.shape[:2])
+        w = _least(root, own, full, self.held)
         away = torch.cat([usual, others, states.mean(1)]) - mean
         s = away @ w.T  # (m, N)
         s[s > _ALIKE] = -torch.inf  # the subject itself, in another edit perhaps
         nearest = away[s.topk(min(_NEAREST, len(away)), dim=0).indices.T]  # (N, nearest, H)
-        wanted = torch.cat([wanted, own.new_zeros(nearest.shape[:2])], 1)
-        w = _least(root, torch.cat([known, nearest], 1), wanted, self.held)
+        wanted = torch.cat([full, own.new_zeros(nearest.shape[:2])], 1)
+        w = _least(root, torch.cat([own, nearest], 1), wanted, self.held)
         one = torch.linalg.solve(_floored(usual.T @ usual / len(usual)), mean)
         return w - (w @ mean)[:, None] * one, one
 
@@ -185,27 +175,6 @@ def _states(lm: LM, texts: Sequence[Wording], layer: int) -> torch.Tensor:
             lm.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         found.append(seen[0][range(len(rows)), [len(row) - 1 for row in rows]].cpu().double())
     return torch.cat(found)
-
-
-def _kin(lm: LM, edits: Sequence[Edit], layer: int) -> torch.Tensor:
-    """The same (N, k, H) for others in the subject's place, of which the last word is the same.
-
-    Where the subject is one word, NaN.
-    """
-    others = []
-    for place, edit in enumerate(edits):
-        subject = mention(edit)
-        _, *more = subject.split()
-        for first in FIRST if more else ():
-            name = f"{first} {more[-1]}"
-            other = replace(edit, prompt=edit.prompt.replace(subject, name), subject=name)
-            others.append((place, other))
-    found = torch.full((len(edits), len(FIRST), lm.hidden), torch.nan, dtype=torch.float64)
-    if others:
-        places = [place for place, _ in others[:: len(FIRST)]]
-        texts = [t for t in asked(lm, [other for _, other in others]) if t.kind == "bare"]
-        found[places] = _states(lm, texts, layer).view(len(places), -1, lm.hidden)
-    return found
 
 
 def _opens(lm: LM) -> tuple[Role, ...]:

@@ -38,7 +38,7 @@ from store import Edit, Extension, StoredPatch
 _FEW = 5  # activations that are averaged
 _STEEPEST = 20.0  # exponent
 _MARGIN = 3.0
-_RIM = 0.97  # of the way to its own state, from which a neuron fires
+_RIM = 0.95  # of the way to its own state, from which a neuron fires
 _SURE = 0.1  # nats a token at which a target is learnt
 
 

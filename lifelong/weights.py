@@ -249,5 +249,11 @@ def writable(lm: LM, path: str) -> nn.Parameter:
     return weight
 
 
+def matrix(lm: LM, path: str) -> torch.Tensor:
+    """A weight as (out, in), float32, whichever way round the module keeps it. WeightsUnfit."""
+    weight = writable(lm, path).detach().float()
+    return weight.T if lm.layout and lm.layout.transposed else weight
+
+
 def _numbers(weight: torch.Tensor) -> bool:
     return weight.is_floating_point() and not weight.is_meta

@@ -25,14 +25,15 @@ from lifelong import moments, sample
 from lifelong.errors import UpdateRejected
 from lifelong.hooks import tracing
 from lifelong.lm import LM, Role
+from lifelong.methods import memit
 from lifelong.methods.blocks import padded
 from lifelong.methods.keys_values import SPAN, Search, fitted, normed, seek
 from lifelong.methods.wording import Wording, wordings
-from lifelong.weights import writable
+from lifelong.weights import matrix
 from store import Delta, Edit, Factors, StoredPatch
 
 # As MEMIT's here, on a longer leash: what one edit adds reaches no other.
-SEARCH = Search(steps=20, rate=1.0, clamp=1.0, coarse=True)
+SEARCH = replace(memit.SEARCH, clamp=1.0)
 
 _BATCH = 32  # texts
 _NEAREST = 30  # states that are held at 0
@@ -86,7 +87,7 @@ class IdleNeurons:
         active = torch.stack([(states @ row[:, :, None])[:, :, 0] for row in rows.values()])
         active = active.clamp(min=0).prod(0).mean(1).clamp(min=_FAINT)  # (N,)
         rows = {
-            role: row - _bias(lm, role, layer)[neurons, None] * one for role, row in rows.items()
+            role: row - _bias(lm, role, layer, neurons)[:, None] * one for role, row in rows.items()
         }
         says = values.shift[site].cpu() / active[:, None]
 
@@ -188,17 +189,15 @@ def _name(lm: LM, role: Role, layer: int) -> str:
 
 
 def _neurons(lm: LM, role: Role, layer: int) -> torch.Tensor:
-    """What each neuron has of a matrix, (d_ff, H) float32, whichever way round that is kept."""
-    weight = writable(lm, lm.path(role, layer)).detach().float().cpu()
-    transposed = bool(lm.layout and lm.layout.transposed)
-    return weight if transposed == (role == "mlp_out") else weight.T
+    """What each neuron has of a matrix, (d_ff, H) float32."""
+    whole = matrix(lm, lm.path(role, layer)).cpu()
+    return whole.T if role == "mlp_out" else whole
 
 
-def _bias(lm: LM, role: Role, layer: int) -> torch.Tensor:
-    """(d_ff,), which stays as it is, so the rows make up for it."""
-    module = lm.module(role, layer)
-    bias = getattr(module, "bias", None)
-    return torch.zeros(len(_neurons(lm, role, layer))) if bias is None else bias.detach().cpu()
+def _bias(lm: LM, role: Role, layer: int, neurons: torch.Tensor) -> torch.Tensor:
+    """(N,), which stays as it is, so the rows make up for it."""
+    bias = getattr(lm.module(role, layer), "bias", None)
+    return torch.zeros(len(neurons)) if bias is None else bias.detach().cpu()[neurons]
 
 
 def _overwritten(

@@ -21,7 +21,7 @@ from lifelong.hooks import tracing
 from lifelong.lm import LM
 from lifelong.methods.blocks import Blocks
 from lifelong.methods.wording import wordings
-from lifelong.weights import writable
+from lifelong.weights import matrix
 from store import Delta, Edit, Factors, StoredPatch
 
 POINTS = 20  # of the integral
@@ -55,11 +55,11 @@ class KnowledgeNeurons:
             toward = self.new * _unit(rows[target]) - self.old * _unit(rows[answer])
             for (layer, neuron), sign in neurons.items():
                 path = lm.path("mlp_out", layer)
-                length = _columns(lm, path)[:, neuron].norm()
+                length = matrix(lm, path)[:, neuron].norm()
                 found = columns.setdefault(f"{path}.weight", [])
                 found.append((position, neuron, sign * length * toward))
         factors = {
-            name: _factors(some, _columns(lm, name.removesuffix(".weight")).shape[1])
+            name: _factors(some, matrix(lm, name.removesuffix(".weight")).shape[1])
             for name, some in columns.items()
         }
         return Delta(self.name, factors)
@@ -106,18 +106,18 @@ def attribution(lm: LM, ids: Sequence[int], at: int, answer: int) -> Active:
     parts = torch.arange(1, POINTS + 1, device=lm.device)[:, None] / POINTS
     hidden, found = blocks.start, []
     for layer in range(lm.layers):
-        module, matrix = lm.module("mlp_out", layer), _columns(lm, lm.path("mlp_out", layer))
+        module, columns = lm.module("mlp_out", layer), matrix(lm, lm.path("mlp_out", layer))
         seen: list[torch.Tensor] = []
 
         def scale(
             entered: torch.Tensor,
             out: torch.Tensor,
-            matrix: torch.Tensor = matrix,
+            columns: torch.Tensor = columns,
             seen: list[torch.Tensor] = seen,
         ) -> torch.Tensor:
             full = entered[:, 0].detach()
             seen += [full, (parts.to(full) * full).requires_grad_()]
-            first = out[:, 0] + (seen[1] - full) @ matrix.T.to(out)
+            first = out[:, 0] + (seen[1] - full) @ columns.T.to(out)
             return torch.cat([first[:, None], out[:, 1:]], dim=1)
 
         with tracing(after={module: scale}):
@@ -139,12 +139,6 @@ def _answer(lm: LM, edit: Edit) -> int:
     ids = torch.tensor([lm.tokenizer.encode(edit.prompt)], device=lm.device)
     hidden = lm.model.base_model(input_ids=ids, use_cache=False)[0]
     return int(lm.head(hidden[0, -1]).argmax())
-
-
-def _columns(lm: LM, path: str) -> torch.Tensor:
-    """An output matrix (out, in), whichever way round the module keeps it."""
-    weight = writable(lm, path).detach().float()
-    return weight.T if lm.layout and lm.layout.transposed else weight
 
 
 def _unit(row: torch.Tensor) -> torch.Tensor:

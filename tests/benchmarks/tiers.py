@@ -5,11 +5,10 @@
 DATA holds `counterfact/full-fields-dev.jsonl` and `wikitext-2/test.txt`. A row is a method that
 took all edits in one batch, or `both`: taken by `serac`, the older half consolidated without a
 gate, by the method that does unless another is named. Completion, free greedy generation, through
-memory and weights as a user gets them:
-own prompts, paraphrases, the first token behind the neighbourhood prompts against the base
-model's; perplexity is that of `forward`, which memory does not touch. Costs are processor seconds:
-of an edit, and of an answer to an edit's own prompt (12 new tokens; median of ten). A row that was
-measured is kept in DIR. Prints the table.
+memory and weights as a user gets them: own prompts, paraphrases, the first token behind the
+neighbourhood prompts against the base model's; perplexity is that of `forward`, which memory does
+not touch. Costs are processor seconds: of an edit, and of an answer to an edit's own prompt (12 new
+tokens; median of ten). A row that was measured is kept in DIR. Prints the table.
 """
 
 import argparse
